@@ -1,0 +1,255 @@
+"""The settings tree: read once in the entry point (`load_settings`), then passed down.
+
+Order of precedence: command line, environment (`NOCAP_SECTION__FIELD`), `nocap.toml`, the defaults below.
+Relative paths are taken from the folder of the settings file.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from nocap.errors import ConfigurationError
+
+EMBEDDED_BASE = Path(__file__).parent / "demo" / "base"
+"""The folder of the tiny instruct model that ships with the package (`model.base = "embedded"`)."""
+
+PLACEHOLDER_SECRETS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx", "password"})
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A part of the tree; an unknown key is an error, so that a typing mistake never goes unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _refuse_placeholder_secrets(cls, value: Any) -> Any:
+        if isinstance(value, SecretStr) and value.get_secret_value().strip().lower() in PLACEHOLDER_SECRETS:
+            raise ValueError("is a placeholder; put the real secret there or remove the line")
+        return value
+
+
+class DatabaseSettings(Section):
+    url: str | None = None
+    """SQLAlchemy URL; none means `sqlite:///<data_dir>/nocap.db`. PostgreSQL: `postgresql+psycopg://…`."""
+    key_file: Path | None = None
+    """Holds the encryption and pseudonym keys (mode 0600); none means `<data_dir>/nocap.key`."""
+
+
+class ModelSettings(Section):
+    base: str = "embedded"
+    """`embedded`, a local folder, or a hub name such as `Qwen/Qwen2.5-7B-Instruct`."""
+    quantization: Literal["nf4", "none"] = "nf4"
+    """How the base is held while training and serving; NF4 with double quantisation (Dettmers et al. 2023)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class InferenceSettings(Section):
+    backend: Literal["embedded", "vllm", "tgi", "openai"] = "embedded"
+    urls: tuple[str, ...] = ("http://127.0.0.1:8651",)
+    """One URL per replica, without `/v1`."""
+    host: str = "127.0.0.1"
+    """Where `nocap serve` listens."""
+    port: int = 8651
+    user_token: SecretStr | None = None
+    admin_token: SecretStr | None = None
+    """Needed to load and unload adapters; none means that the key file's derived token is used."""
+    timeout_seconds: float = 60.0
+    max_batch: int = 32
+    """Requests decoded together by the embedded server."""
+    max_queue: int = 256
+    """Waiting requests beyond which the embedded server answers 429."""
+    max_adapters: int = 4
+    """Adapter slots of the embedded server: current, previous, canary and one to spare."""
+    max_rank: int = 16
+
+
+class ChatSettings(Section):
+    temperature: float = 0.8
+    top_p: Share = 0.95
+    max_reply_tokens: int = 96
+    context_turns: int = 6
+    """Earlier messages of the channel that a prompt may hold; kept in memory, never written without consent."""
+    glossary_tokens: int = 120
+    """Token budget of the approved slang glossary in the system prompt; 0 leaves it out."""
+    turns_per_minute: int = 12
+    """Per member; more get a friendly sentence."""
+
+
+class RetrainSettings(Section):
+    schedule: str | None = "0 4 * * 1"
+    """Crontab in UTC; none means by operators only."""
+    window_days: int = 28
+    replay_share: Share = 0.2
+    """Share of older consented rows."""
+    base_reply_share: Share = 0.1
+    """Share of the base model's own replies, against forgetting."""
+    quarantine_hours: float = 72.0
+    max_examples_per_member: int = 10
+    max_token_share_per_member: Share = 0.005
+    """At least one example per member is always allowed."""
+    min_members_for_rare_ngram: int = 3
+    max_examples: int = 10_000
+    min_examples: int = 200
+    """Fewer eligible examples end the run as "nothing to learn"."""
+    targets: Literal["all-linear", "attention"] = "all-linear"
+    rank: int = 8
+    alpha: int = 16
+    learning_rate: float = 1e-4
+    epochs: float = 2.0
+    max_steps: int | None = None
+    batch_examples: int = 16
+    """Effective batch: micro-batch times accumulation."""
+    max_length: int = 1024
+    """Tokens of one packed training row."""
+    seed: int = 7
+    price_per_hour: float = 0.34
+    """Of the machine that trains, in `currency`; the default is an RTX 4090's rent, as in the founding run."""
+    currency: str = "USD"
+    watts: float = 65.0
+    """Assumed draw where no energy counter can be read; such figures are marked as estimates."""
+
+
+class GateSettings(Section):
+    alpha: Share = 0.05
+    """Level of every gate in the intersection-union test (Berger 1982): the chance of promoting a bad adapter."""
+    min_members: int = 40
+    min_replies_per_member: int = 25
+    sampled_replies: int = 500
+    """Replies drawn from each adapter for the gates that read answers."""
+    resamples: int = 2000
+    """Bootstrap resamples, by member."""
+
+
+class DiscordSettings(Section):
+    token: SecretStr | None = None
+    training_permission_reference: str | None = None
+    """Discord's written permission to train on message content; without it such rows are never eligible."""
+
+
+class TelegramSettings(Section):
+    token: SecretStr | None = None
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NOCAP_", env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path("data")
+    """Database, key, adapters and runs live here."""
+    voice: str = "genz"
+    """The voice that a new channel speaks in."""
+    policy_version: str = "2026-11"
+    """Of the privacy text that members agree to; a new value asks everyone again."""
+    database: DatabaseSettings = DatabaseSettings()
+    model: ModelSettings = ModelSettings()
+    inference: InferenceSettings = InferenceSettings()
+    chat: ChatSettings = ChatSettings()
+    retrain: RetrainSettings = RetrainSettings()
+    gates: GateSettings = GateSettings()
+    discord: DiscordSettings = DiscordSettings()
+    telegram: TelegramSettings = TelegramSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite:///{self.data_dir / 'nocap.db'}"
+
+    @property
+    def key_file(self) -> Path:
+        return self.database.key_file or self.data_dir / "nocap.key"
+
+    @property
+    def adapters_dir(self) -> Path:
+        return self.data_dir / "adapters"
+
+    @property
+    def runs_dir(self) -> Path:
+        return self.data_dir / "runs"
+
+    @property
+    def base_path(self) -> str:
+        """What transformers' `from_pretrained` is given."""
+        return str(EMBEDDED_BASE) if self.model.base == "embedded" else self.model.base
+
+
+def load_settings(file: Path | None = None, **overrides: Any) -> Settings:
+    """The settings of `file` (or `nocap.toml` in the working folder, if any), overridden by top-level `overrides`.
+
+    Raises ConfigurationError with the file, the key and what is wrong with it.
+    """
+    path = (file or Path("nocap.toml")).absolute()
+    if file is not None and not path.is_file():
+        raise ConfigurationError(f"There is no settings file {path}; write one with `nocap init`.")
+    values: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigurationError(f"{path} cannot be read: {error}. Mend that line and try again.") from error
+    try:
+        settings = Settings(**values).model_copy(update=overrides)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise ConfigurationError(f"{path if values else 'The settings'}: `{where}`: {problem['msg']}.") from error
+    return _with_absolute_paths(settings, path.parent)
+
+
+def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
+    key_file = settings.database.key_file
+    database = settings.database.model_copy(
+        update={"key_file": folder / key_file.expanduser() if key_file is not None else None}
+    )
+    return settings.model_copy(update={"data_dir": folder / settings.data_dir.expanduser(), "database": database})
+
+
+def render_settings_file(settings: Settings, folder: Path) -> str:
+    """A commented `nocap.toml`: every setting with its default, its meaning, and unset ones commented out."""
+    lines = ["# nocap: every setting, with its default. Environment variables NOCAP_SECTION__FIELD come first.", ""]
+    sections: list[tuple[str, BaseModel]] = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Section):
+            sections.append((name, value))
+        else:
+            lines += _setting_lines(name, value, field.description, folder)
+    for section, model in sections:
+        lines += ["", f"[{section}]"]
+        for name, field in type(model).model_fields.items():
+            lines += _setting_lines(name, getattr(model, name), field.description, folder)
+    return "\n".join(lines) + "\n"
+
+
+def _setting_lines(name: str, value: Any, description: str | None, folder: Path) -> list[str]:
+    comment = [f"# {line}" for line in (description or "").splitlines()]
+    if value is None or isinstance(value, SecretStr):
+        return [*comment, f'# {name} = ""']
+    if isinstance(value, Path):
+        value = str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)
+    if isinstance(value, bool):
+        return [*comment, f"{name} = {str(value).lower()}"]
+    if isinstance(value, tuple):
+        value = list(value)
+    return [*comment, f"{name} = {json.dumps(value)}"]

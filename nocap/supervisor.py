@@ -1,0 +1,81 @@
+"""Keeps child processes alive: restarts what died, stops all of them on SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+SETTLED_SECONDS = 60.0
+"""A child that lived this long starts again at once, with the shortest pause next time."""
+STOP_SECONDS = 15.0
+
+
+@dataclass
+class Child:
+    """One supervised process and when it may start again."""
+
+    name: str
+    command: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    pause_seconds: float = FIRST_PAUSE_SECONDS
+    start_at: float = field(default=0.0)
+
+    def start(self) -> None:
+        environment = os.environ | {"NOCAP_SUPERVISED": "1"}
+        self.process = subprocess.Popen(self.command, env=environment)
+        self.started_at = time.monotonic()
+
+    def note_death(self) -> None:
+        lived = time.monotonic() - self.started_at
+        self.pause_seconds = (
+            FIRST_PAUSE_SECONDS if lived > SETTLED_SECONDS else min(self.pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+        )
+        self.start_at = time.monotonic() + self.pause_seconds
+        self.process = None
+
+
+def supervise(children: Sequence[Child], say: Callable[[str], None], *, poll_seconds: float = 0.2) -> None:
+    """Runs the children until SIGTERM or SIGINT, then stops them, the last started first; returns when all ended."""
+    stopping = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        while not stopping.is_set():
+            for child in children:
+                _look_after(child, say)
+            stopping.wait(poll_seconds)
+    finally:
+        _stop(children, say)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _look_after(child: Child, say: Callable[[str], None]) -> None:
+    if child.process is None:
+        if time.monotonic() >= child.start_at:
+            child.start()
+            say(f"{child.name}: started")
+    elif (status := child.process.poll()) is not None:
+        child.note_death()
+        say(f"{child.name}: ended with status {status}, starts again in {child.pause_seconds:.0f} s")
+
+
+def _stop(children: Sequence[Child], say: Callable[[str], None]) -> None:
+    running = [child for child in reversed(children) if child.process is not None and child.process.poll() is None]
+    for child in running:
+        child.process.terminate()  # type: ignore[union-attr]
+    deadline = time.monotonic() + STOP_SECONDS
+    for child in running:
+        try:
+            child.process.wait(timeout=max(0.1, deadline - time.monotonic()))  # type: ignore[union-attr]
+        except subprocess.TimeoutExpired:
+            child.process.kill()  # type: ignore[union-attr]
+            child.process.wait()  # type: ignore[union-attr]
+    say("stopped")
