@@ -1,0 +1,1 @@
+"""One module per question: `python -m benchmarks.NAME [--quick] [--json]`; exits 1 where a bar does not hold."""
