@@ -1,0 +1,92 @@
+"""Engines: how each of the two databases is connected to."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from nocap.errors import ConfigurationError
+from storage.crypto import Keyring
+
+BUSY_TIMEOUT_SECONDS = 30
+
+
+def usable_url(text: str) -> URL:
+    """The URL of a database that nocap works on; raises ConfigurationError for any other."""
+    try:
+        url = make_url(text)
+    except ArgumentError as error:
+        raise ConfigurationError(
+            "`database.url` is not a URL; write it like `sqlite:///data/nocap.db` or"
+            " `postgresql+psycopg://user:password@host/name`."
+        ) from error
+    if url.drivername in ("postgresql", "postgresql+psycopg"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername != "sqlite":
+        raise ConfigurationError(
+            f"`database.url` names {url.drivername}; nocap works on sqlite and postgresql+psycopg."
+        )
+    if url.database in (None, "", ":memory:"):
+        raise ConfigurationError("`database.url` names a database in memory, which forgets all; name a file.")
+    return url
+
+
+def read_only_options(url: URL) -> dict[str, Any]:
+    """The execution options under which transactions on the engine cannot write."""
+    return {"postgresql_readonly": True} if url.get_backend_name() == "postgresql" else {"sqlite_read_only": True}
+
+
+def build_engine(url: URL, keyring: Keyring, *, foreign_keys: bool = True) -> Engine:
+    """An engine whose column types encrypt with `keyring`; it connects when first used."""
+    sqlite = url.get_backend_name() == "sqlite"
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_size=8,
+        max_overflow=24,
+        pool_pre_ping=not sqlite,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS} if sqlite else {"connect_timeout": 10},
+    )
+    engine.dialect.nocap_keyring = keyring  # type: ignore[attr-defined]
+    if sqlite:
+        _tune_sqlite(engine, foreign_keys)
+    return engine
+
+
+def _tune_sqlite(engine: Engine, foreign_keys: bool) -> None:
+    """Write-ahead log, and transactions that we begin ourselves (the driver's own start too late).
+
+    `synchronous=NORMAL` loses nothing when a process is killed; a power cut may take the last commits but never
+    damages the file (https://www.sqlite.org/pragma.html#pragma_synchronous).
+    """
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
+        connection.execute("PRAGMA secure_delete = ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        read_only = connection.get_execution_options().get("sqlite_read_only", False)
+        connection.exec_driver_sql(f"PRAGMA query_only = {int(read_only)}")
+        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+def probe_engine(file: Path) -> Engine:
+    """An engine that looks at a SQLite file without ever writing to it."""
+    uri = f"file:{quote(str(file.resolve()))}?mode=ro"
+    return create_engine(
+        "sqlite://",
+        creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS),
+        poolclass=NullPool,
+        hide_parameters=True,
+    )

@@ -1,0 +1,256 @@
+"""Members' texts: taking them in, and letting members see and erase them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import and_, delete, func, or_, tuple_, update
+from sqlmodel import Session, SQLModel, col, select
+
+from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose
+from nocap.text.scrub import scrub
+from storage._sql import insert_missing, lock_texts
+from storage.consent import granted_pairs
+from storage.runs import adapters_trained_on
+from storage.tables import Channel, ConsentEvent, Duel, DuelVote, Feedback, Message, Reply, Tombstone
+
+CHUNK_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    key: MessageKey
+    channel: ChannelKey
+    member: MemberKey
+    provenance: Provenance
+    sent_at: datetime
+    text: str
+    reply_to: MessageKey | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of each message handed in; the counts add up to their number."""
+
+    added: int = 0
+    duplicates: int = 0
+    not_collecting: int = 0
+    not_consented: int = 0
+    tombstoned: int = 0
+    empty: int = 0
+
+    def __add__(self, other: IngestReport) -> IngestReport:
+        return IngestReport(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureReceipt:
+    """How many rows were erased (messages, votes) or emptied of their texts (replies, duels)."""
+
+    messages: int
+    replies: int
+    feedback: int
+    duels: int
+    adapters: list[str]
+    """Adapters trained on the member's texts: to be retired."""
+
+
+def ingest(session: Session, messages: Sequence[NewMessage], *, policy_version: str, at: datetime) -> IngestReport:
+    """Stores, scrubbed of personal data, what its channel collects and its author agreed to have stored.
+
+    Idempotent by message key. The operator's seeds need neither consent nor a collecting channel.
+    """
+    lock_texts(session, erasing=False)
+    report = IngestReport()
+    for start in range(0, len(messages), CHUNK_ROWS):
+        report += _ingest_chunk(session, messages[start : start + CHUNK_ROWS], policy_version, at)
+    return report
+
+
+def recent_messages(session: Session, channel: ChannelKey, limit: int) -> list[Message]:
+    """The channel's last `limit` messages, oldest first, without those of members who took storing back."""
+    store = granted_pairs(Purpose.STORE, None)
+    agreed = and_(store.c.member == Message.member, store.c.channel == Message.channel)
+    newest = (
+        select(Message)
+        .outerjoin(store, agreed)
+        .where(
+            Message.channel == channel,
+            or_(store.c.member.is_not(None), col(Message.provenance) == Provenance.OPERATOR_SEED),
+        )
+        .order_by(col(Message.sent_at).desc(), col(Message.id).desc())
+        .limit(limit)
+    )
+    return list(session.exec(newest))[::-1]
+
+
+def delete_message(session: Session, key: MessageKey, at: datetime) -> bool:
+    """Erases a message and the bot's answers to it, for good; returns whether it was stored."""
+    lock_texts(session, erasing=True)
+    _bury(session, [key], at)
+    session.execute(update(Reply).where(col(Reply.prompt_key) == key).values(prompt=None, text=None))
+    session.execute(
+        update(Duel).where(col(Duel.prompt_key) == key).values(prompt=None, left_text=None, right_text=None)
+    )
+    return _changed(session, delete(Message).where(col(Message.key) == key)) > 0
+
+
+def forget_member(session: Session, member: MemberKey, at: datetime) -> ErasureReceipt:
+    """Erases the member's texts and votes and takes back every consent; nothing said until `at` can come back.
+
+    Ledger and lineage stay, under the pseudonym, as proof. The member may agree anew later.
+    """
+    lock_texts(session, erasing=True)
+    adapters = adapters_trained_on(session, member)
+    _revoke_all(session, member, at)
+    keys = session.exec(select(Message.key).where(Message.member == member)).all()
+    _bury(session, [*keys, member], at)
+    session.execute(update(Tombstone).where(col(Tombstone.key) == member, col(Tombstone.at) < at).values(at=at))
+    emptied_reply = update(Reply).where(
+        col(Reply.prompt_member) == member, or_(col(Reply.prompt).is_not(None), col(Reply.text).is_not(None))
+    )
+    has_text = or_(*(column.is_not(None) for column in (Duel.prompt, Duel.left_text, Duel.right_text)))  # type: ignore[union-attr]
+    emptied_duel = update(Duel).where(col(Duel.prompt_member) == member, has_text)
+    return ErasureReceipt(
+        messages=_changed(session, delete(Message).where(col(Message.member) == member)),
+        replies=_changed(session, emptied_reply.values(prompt=None, text=None)),
+        feedback=_changed(session, delete(Feedback).where(col(Feedback.member) == member))
+        + _changed(session, delete(DuelVote).where(col(DuelVote.member) == member)),
+        duels=_changed(session, emptied_duel.values(prompt=None, left_text=None, right_text=None)),
+        adapters=adapters,
+    )
+
+
+def export_member(session: Session, member: MemberKey) -> dict[str, Any]:
+    """All that is stored under the member's pseudonym, ready for JSON; moments in ISO 8601."""
+    return {
+        "member": member,
+        "consent": _dump(session, ConsentEvent, ConsentEvent.member == member),
+        "messages": _dump(session, Message, Message.member == member),
+        "replies": _dump(session, Reply, Reply.prompt_member == member),
+        "votes": _dump(session, Feedback, Feedback.member == member),
+        "duels": _dump(session, Duel, Duel.prompt_member == member),
+        "duel_votes": _dump(session, DuelVote, DuelVote.member == member),
+        "adapters": adapters_trained_on(session, member),
+    }
+
+
+def _ingest_chunk(session: Session, messages: Sequence[NewMessage], policy_version: str, at: datetime) -> IngestReport:
+    collecting = _collecting(session, messages)
+    consented = _consented(session, messages, policy_version)
+    erased, forgotten = _tombstones(session, messages)
+    stored = _stored(session, messages)
+    counts: Counter[str] = Counter()
+    rows: dict[str, dict[str, Any]] = {}
+    for message in messages:
+        is_seed = message.provenance is Provenance.OPERATOR_SEED
+        buried_at = forgotten.get(message.member)
+        if message.key in erased or (buried_at is not None and message.sent_at <= buried_at):
+            counts["tombstoned"] += 1
+        elif message.channel not in collecting or not (collecting[message.channel] or is_seed):
+            counts["not_collecting"] += 1
+        elif not is_seed and (message.member, message.channel) not in consented:
+            counts["not_consented"] += 1
+        elif message.key in stored or message.key in rows:
+            counts["duplicates"] += 1
+        elif not (text := scrub(message.text).strip()):
+            counts["empty"] += 1
+        else:
+            rows[message.key] = _row(message, text, at)
+    added = insert_missing(session, Message, list(rows.values()), key="key")
+    counts["duplicates"] += len(rows) - added
+    return IngestReport(added=added, **counts)
+
+
+def _row(message: NewMessage, text: str, at: datetime) -> dict[str, Any]:
+    return {
+        "key": message.key,
+        "channel": message.channel,
+        "member": message.member,
+        "provenance": message.provenance,
+        "sent_at": message.sent_at,
+        "received_at": at,
+        "text": text,
+        "reply_to": message.reply_to,
+    }
+
+
+def _collecting(session: Session, messages: Sequence[NewMessage]) -> dict[str, bool]:
+    keys = {message.channel for message in messages}
+    return dict(session.exec(select(Channel.key, Channel.collect).where(col(Channel.key).in_(keys))).all())
+
+
+def _consented(session: Session, messages: Sequence[NewMessage], policy_version: str) -> set[tuple[str, str]]:
+    pairs = {(message.member, message.channel) for message in messages}
+    last = (
+        select(func.max(ConsentEvent.id))
+        .where(
+            tuple_(col(ConsentEvent.member), col(ConsentEvent.channel)).in_(sorted(pairs)),
+            ConsentEvent.purpose == Purpose.STORE,
+        )
+        .group_by(col(ConsentEvent.member), col(ConsentEvent.channel))
+    )
+    lines = select(ConsentEvent.member, ConsentEvent.channel).where(
+        col(ConsentEvent.id).in_(last),
+        col(ConsentEvent.granted),
+        ConsentEvent.policy_version == policy_version,
+    )
+    return {(member, channel) for member, channel in session.exec(lines)}
+
+
+def _tombstones(session: Session, messages: Sequence[NewMessage]) -> tuple[set[str], dict[str, datetime]]:
+    """The erased ones among the messages' keys, and until when each forgotten author is forgotten."""
+    members = {message.member for message in messages}
+    wanted: set[str] = members | {message.key for message in messages}
+    found = session.exec(select(Tombstone.key, Tombstone.at).where(col(Tombstone.key).in_(wanted))).all()
+    return {key for key, _ in found if key not in members}, {key: at for key, at in found if key in members}
+
+
+def _stored(session: Session, messages: Sequence[NewMessage]) -> set[str]:
+    keys = [message.key for message in messages]
+    return set(session.exec(select(Message.key).where(col(Message.key).in_(keys))))
+
+
+def _bury(session: Session, keys: Iterable[str], at: datetime) -> None:
+    rows = [{"key": key, "at": at} for key in keys]
+    for chunk in _chunks(rows):
+        insert_missing(session, Tombstone, chunk, key="key")
+
+
+def _chunks(rows: Sequence[dict[str, Any]]) -> Iterator[Sequence[dict[str, Any]]]:
+    return (rows[start : start + CHUNK_ROWS] for start in range(0, len(rows), CHUNK_ROWS))
+
+
+def _revoke_all(session: Session, member: MemberKey, at: datetime) -> None:
+    last = (
+        select(func.max(ConsentEvent.id))
+        .where(ConsentEvent.member == member)
+        .group_by(col(ConsentEvent.channel), col(ConsentEvent.purpose))
+    )
+    granted = session.exec(select(ConsentEvent).where(col(ConsentEvent.id).in_(last), col(ConsentEvent.granted))).all()
+    session.add_all(
+        ConsentEvent(
+            member=member,
+            channel=line.channel,
+            purpose=line.purpose,
+            granted=False,
+            policy_version=line.policy_version,
+            at=at,
+        )
+        for line in granted
+    )
+    session.flush()
+
+
+def _changed(session: Session, statement: Any) -> int:
+    result: Any = session.execute(statement)
+    return int(result.rowcount)
+
+
+def _dump(session: Session, table: type[SQLModel], condition: Any) -> list[dict[str, Any]]:
+    rows = select(table).where(condition).execution_options(populate_existing=True)
+    return [row.model_dump(mode="json") for row in session.exec(rows)]

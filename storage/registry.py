@@ -1,0 +1,146 @@
+"""Voices, their adapters, and the one pointer that says which adapter is live."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, select
+
+from nocap.domain import BASE, AdapterName, AdapterStatus, VoiceName
+from nocap.errors import AdapterError, InputError, NotPermitted
+from storage._sql import insert_missing
+from storage.audit import record_event
+from storage.tables import Adapter, Deployment, Run, Voice
+
+# Names reach file paths, URLs and vLLM's resolver, so they are kept to what is safe in all three.
+_VOICE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
+_ADAPTER_NAME = re.compile(r"(?P<voice>[a-z0-9][a-z0-9_-]{0,47})-v(?P<number>[1-9][0-9]{0,8})")
+
+
+@dataclass(frozen=True, slots=True)
+class PointerMove:
+    voice: VoiceName
+    before: AdapterName
+    after: AdapterName
+
+
+def ensure_voice(session: Session, name: VoiceName, system_prompt: str, lexicon: Sequence[str], at: datetime) -> Voice:
+    """The voice, made with these values and served by the base model where there is none yet."""
+    voice = session.get(Voice, name)
+    if voice is not None:
+        return voice
+    if not _VOICE_NAME.fullmatch(name):
+        raise InputError(f"A voice cannot be named {name!r}; use up to 48 lower-case letters, digits, - and _.")
+    row = {"name": name, "system_prompt": system_prompt, "lexicon": list(lexicon), "created_at": at}
+    insert_missing(session, Voice, [row], key="name")
+    pointer = Deployment(voice=name, current=BASE, since=at)
+    insert_missing(session, Deployment, [pointer.model_dump()], key="voice")
+    return session.get_one(Voice, name)
+
+
+def register_adapter(session: Session, adapter: Adapter) -> Adapter:
+    """The adapter's row; registering the same one again changes nothing.
+
+    Raises NotPermitted where the name stands for another adapter: names are never reused.
+    """
+    parts = _ADAPTER_NAME.fullmatch(adapter.name)
+    if parts is None or parts["voice"] != adapter.voice:
+        raise InputError(
+            f"An adapter of {adapter.voice} cannot be named {adapter.name!r}; use {adapter.voice}-v1, -v2, …"
+        )
+    known = session.get(Adapter, adapter.name)
+    if known is None:
+        session.add(adapter)
+        session.flush()
+        return adapter
+    if known is not adapter and known.digest != adapter.digest:
+        raise NotPermitted(f"{adapter.name} names another adapter already; names are never reused, take the next one.")
+    return known
+
+
+def get_adapter(session: Session, name: AdapterName) -> Adapter:
+    """The adapter's row. Raises AdapterError for an unknown name."""
+    adapter = session.get(Adapter, name)
+    if adapter is None:
+        raise AdapterError(f"There is no adapter {name}; `nocap adapters list` shows them.")
+    return adapter
+
+
+def set_adapter_status(session: Session, name: AdapterName, status: AdapterStatus) -> None:
+    """Raises AdapterError for an unknown name."""
+    get_adapter(session, name).status = status
+    session.flush()
+
+
+def adapters(session: Session, voice: VoiceName) -> list[Adapter]:
+    """The voice's adapters, oldest first."""
+    rows = session.exec(select(Adapter).where(Adapter.voice == voice)).all()
+    return sorted(rows, key=lambda row: _number(row.name))
+
+
+def next_adapter_name(session: Session, voice: VoiceName) -> AdapterName:
+    """`<voice>-v<n>`, one above every number that an adapter or a run of the voice ever had."""
+    names = list(session.exec(select(Adapter.name).where(Adapter.voice == voice)))
+    names += [name for name in session.exec(select(Run.challenger).where(Run.voice == voice)) if name]
+    return AdapterName(f"{voice}-v{max(map(_number, names), default=0) + 1}")
+
+
+def deployment(session: Session, voice: VoiceName) -> Deployment:
+    """What is live for the voice. Raises InputError for an unknown voice."""
+    row = session.get(Deployment, voice)
+    if row is None:
+        raise _unknown(voice)
+    return row
+
+
+def deployed_adapters(session: Session) -> list[AdapterName]:
+    """Every adapter that some voice serves or may roll back to, by name; the base is not among them."""
+    rows = session.exec(select(Deployment)).all()
+    names = {name for row in rows for name in (row.current, row.previous, row.canary)}
+    return sorted(AdapterName(name) for name in names if name and name != BASE)
+
+
+def move_pointer(
+    session: Session, voice: VoiceName, to: AdapterName, *, actor: str, reason: str, at: datetime
+) -> PointerMove:
+    """Makes `to` the live adapter (it may be the base), ends any canary, and writes it to the audit log.
+
+    Moving to what is live already changes nothing. Raises NotPermitted for an adapter that is unknown, retired
+    or another voice's, and InputError for an unknown voice.
+    """
+    pointer = session.get(Deployment, voice, with_for_update=True, populate_existing=True)
+    if pointer is None:
+        raise _unknown(voice)
+    _check_deployable(session, voice, to)
+    move = PointerMove(voice, AdapterName(pointer.current), to)
+    if move.before == to:
+        return move
+    pointer.previous, pointer.current = pointer.current, to
+    pointer.canary, pointer.canary_share = None, 0.0
+    pointer.revision += 1
+    pointer.since = at
+    detail = {"before": move.before, "after": to, "reason": reason, "revision": pointer.revision}
+    record_event(session, actor, "move_pointer", voice, detail, at)
+    return move
+
+
+def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> None:
+    if name == BASE:
+        return
+    adapter = session.get(Adapter, name)
+    if adapter is None or adapter.voice != voice:
+        raise NotPermitted(f"{voice} has no adapter {name}; `nocap adapters list` shows its adapters.")
+    if adapter.status == AdapterStatus.RETIRED:
+        raise NotPermitted(f"{name} is retired because texts it was trained on were erased; choose a younger one.")
+
+
+def _unknown(voice: VoiceName) -> InputError:
+    return InputError(f"There is no voice {voice}; `nocap init` makes the one that `voice` in the settings names.")
+
+
+def _number(name: str) -> int:
+    parts = _ADAPTER_NAME.fullmatch(name)
+    return int(parts["number"]) if parts else 0
