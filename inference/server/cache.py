@@ -1,0 +1,98 @@
+"""A key-value cache with one slot per request, read and written by transformers' own forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache, CacheLayerMixin
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What the next forward touches: slots `first_slot` to `first_slot + rows`, keys 0 to `length`.
+
+    `slots_M` and `positions_M` say where the M real tokens go; `real_BT` picks them out of the padded batch
+    (None: all are real).
+    """
+
+    first_slot: int
+    rows: int
+    length: int
+    slots_M: torch.Tensor
+    positions_M: torch.Tensor
+    real_BT: torch.Tensor | None
+
+
+class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+    """Keys and values of one layer, [slots, heads, max_length, head size]; allocated when the shape is known."""
+
+    is_sliding = False
+
+    def __init__(self, cache: SlotCache) -> None:
+        super().__init__()
+        self._cache = cache
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        # Zeros, not garbage: a masked key weighs nothing, yet 0 * NaN is NaN.
+        self.keys = self._zeros(key_states)
+        self.values = self._zeros(value_states)
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        return self._exchange(self.keys, key_states), self._exchange(self.values, value_states)
+
+    def get_seq_length(self) -> int:
+        return 0
+
+    def get_max_length(self) -> int:
+        return self._cache.max_length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        raise NotImplementedError("the engine always passes a finished mask")
+
+    def _zeros(self, states: torch.Tensor) -> torch.Tensor:
+        _, heads, _, size = states.shape
+        return states.new_zeros(self._cache.slots, heads, self._cache.max_length, size)
+
+    def _exchange(self, store: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
+        view = self._cache.view
+        assert view is not None, "set the view before the forward"
+        new_BTHD = new_BHTD.transpose(1, 2)
+        new_MHD = new_BTHD.flatten(0, 1) if view.real_BT is None else new_BTHD[view.real_BT]
+        store[view.slots_M, :, view.positions_M] = new_MHD
+        return store[view.first_slot : view.first_slot + view.rows, :, : view.length]
+
+
+class SlotCache(Cache):  # type: ignore[misc]
+    """`slots` requests of at most `max_length` tokens each; sliding windows are the mask's business."""
+
+    def __init__(self, layers: int, slots: int, max_length: int) -> None:
+        self.slots = slots
+        self.max_length = max_length
+        self.view: StepView | None = None
+        super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copies the first `length` keys and values of a slot over another's."""
+        for store in self._stores():
+            store[target, :, :length] = store[source, :, :length]
+
+    def swap(self, one: int, other: int, length: int) -> None:
+        for store in self._stores():
+            kept = store[one, :, :length].clone()
+            store[one, :, :length] = store[other, :, :length]
+            store[other, :, :length] = kept
+
+    def clear(self, slot: int) -> None:
+        """Zeroes a slot, so that no NaN of a failed request outlives it."""
+        for store in self._stores():
+            store[slot] = 0
+
+    def _stores(self) -> list[torch.Tensor]:
+        return [store for layer in self.layers if layer.is_initialized for store in (layer.keys, layer.values)]

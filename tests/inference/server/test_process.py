@@ -1,0 +1,179 @@
+"""The server as a real process on a real socket, spoken to by the official OpenAI client."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from inference.prompt import render
+from inference.server.main import serve
+from nocap.domain import ChatMessage
+from nocap.errors import ConfigurationError
+from nocap.settings import InferenceSettings, Settings
+from tests.inference.server import tiny
+
+PROGRAM = """
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from inference.server.main import serve
+from nocap.settings import InferenceSettings, ModelSettings, Settings
+
+@dataclass(frozen=True)
+class Tokens:
+    user: str = "user-1"
+    admin: str = "admin-1"
+
+base, data, port = sys.argv[1:]
+serve(
+    Settings(
+        data_dir=Path(data),
+        model=ModelSettings(base=base, quantization="none", device="cpu"),
+        inference=InferenceSettings(port=int(port), max_batch=2, max_adapters=2),
+    ),
+    Tokens(),
+    preload=["genz-v1", "genz-v404"],
+)
+"""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    user: str = "user-1"
+    admin: str = "admin-1"
+
+
+@dataclass(frozen=True)
+class Running:
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def server(base_folder: Path, adapters_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    data = tmp_path_factory.mktemp("data")
+    (data / "adapters").mkdir()
+    for name in ("genz-v1", "genz-v2"):
+        (data / "adapters" / name).mkdir()
+        for file in (adapters_dir / name).iterdir():
+            (data / "adapters" / name / file.name).write_bytes(file.read_bytes())
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = data / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(base_folder), str(data), str(port)], stdout=output, stderr=output
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until_ready(url, process, log)
+        yield Running(url, process, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(1800):
+        assert process.poll() is None, log.read_text()
+        try:
+            if httpx.get(f"{url}/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def expected(base_folder: Path, adapters_dir: Path, adapter: str | None) -> str:
+    tokenizer = tiny.load(base_folder).tokenizer
+    prompt = render(tokenizer, [ChatMessage("user", "hello you")], add_generation_prompt=True)
+    path = adapters_dir / adapter if adapter else None
+    (token_ids,) = tiny.reference(base_folder, [prompt], 10, path)
+    text: str = tokenizer.decode(token_ids, skip_special_tokens=True)
+    return text
+
+
+def test_the_openai_client_works_unchanged(server: Running, base_folder: Path, adapters_dir: Path) -> None:
+    openai = pytest.importorskip("openai")
+    user = openai.OpenAI(base_url=f"{server.url}/v1", api_key="user-1", max_retries=0)
+    assert [model.id for model in user.models.list()] == ["base", "genz-v1"]
+    ask = {"messages": [{"role": "user", "content": "hello you"}], "temperature": 0, "max_tokens": 10}
+    whole = user.chat.completions.create(model="genz-v1", **ask)
+    assert whole.model == "genz-v1"
+    assert whole.choices[0].message.content == expected(base_folder, adapters_dir, "genz-v1")
+    stream = user.chat.completions.create(model="base", stream=True, **ask)
+    chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == expected(
+        base_folder, adapters_dir, None
+    )
+    with pytest.raises(openai.NotFoundError):
+        user.chat.completions.create(model="genz-v404", **ask)
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="no", max_retries=0).models.list()
+    with pytest.raises(openai.BadRequestError, match="maximum context length"):
+        user.chat.completions.create(model="base", messages=ask["messages"], max_tokens=9999)
+
+
+def leave_a_stream(url: str, body: dict[str, object], headers: dict[str, str]) -> None:
+    with httpx.stream("POST", url, json=body | {"stream": True}, headers=headers) as answer:
+        next(answer.iter_text())
+
+
+def leave_without_an_answer(url: str, body: dict[str, object], headers: dict[str, str]) -> None:
+    with suppress(httpx.ReadTimeout):
+        httpx.post(url, json=body, headers=headers, timeout=0.05)
+
+
+@pytest.mark.parametrize("leave", [leave_a_stream, leave_without_an_answer])
+def test_a_client_that_goes_away_frees_its_place(server: Running, leave: Callable[..., None]) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 230, "temperature": 0}
+    cancelled = 'vllm:request_success_total{finished_reason="cancelled",model_name="base"}'
+    before = metric(server, cancelled)
+    for _ in range(8):  # on a busy machine a reply may be over before its client is gone
+        leave(f"{server.url}/v1/chat/completions", body, {"Authorization": "Bearer user-1"})
+        while metric(server, "vllm:num_requests_running") or metric(server, "vllm:num_requests_waiting"):
+            time.sleep(0.02)
+        if metric(server, cancelled) > before:
+            return
+    raise AssertionError("no request was cancelled")
+
+
+def metric(server: Running, name: str) -> float:
+    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def test_an_adapter_that_could_not_be_preloaded_is_logged_with_the_reason(server: Running) -> None:
+    assert "genz-v404" in server.log.read_text()
+
+
+def test_an_address_in_use_is_one_clear_sentence(server: Running) -> None:
+    port = int(server.url.rpartition(":")[2])
+    settings = Settings(inference=InferenceSettings(port=port))
+    with pytest.raises(ConfigurationError, match=f"cannot listen on 127.0.0.1:{port}"):
+        serve(settings, Tokens())
+
+
+def test_a_running_answer_is_finished_before_sigterm_ends_the_process(server: Running) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 100, "stream": True}
+    headers = {"Authorization": "Bearer user-1"}
+    with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body, headers=headers) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        assert "data: [DONE]" in list(lines)
+    assert server.process.wait(30) == 0
+    assert "Traceback" not in server.log.read_text()
