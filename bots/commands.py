@@ -1,0 +1,129 @@
+"""Answers to members' commands, as plain text, for every platform."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Sequence
+
+from bots import messages
+from bots.memory import ContextMemory
+from nocap.domain import ChannelKey, Clock, MemberKey, Purpose, SlangStatus, VoiceName
+from nocap.settings import Settings
+from storage.channels import get_channel
+from storage.consent import consent_state, record_consent
+from storage.database import Database
+from storage.messages import export_member, forget_member
+from storage.slang import terms
+from storage.tables import SlangTerm
+
+TRENDING_TERMS = 8
+_GRANTING = frozenset({"grant", "yes", "agree"})
+_REVOKING = frozenset({"revoke", "no", "withdraw"})
+
+
+class Commands:
+    """What members may ask besides chatting. `memory` is the conversation's, so that forgetting reaches it."""
+
+    def __init__(self, database: Database, settings: Settings, clock: Clock, memory: ContextMemory) -> None:
+        self._database = database
+        self._settings = settings
+        self._clock = clock
+        self._memory = memory
+
+    def help(self) -> str:
+        return messages.HELP
+
+    def privacy(self) -> str:
+        return messages.PRIVACY
+
+    async def slang(self, channel: ChannelKey, term: str = "") -> str:
+        """A term's meaning and age, or what is trending; only what a moderator approved is ever shown."""
+        approved = await asyncio.to_thread(self._approved, channel)
+        wanted = term.strip()
+        if not wanted or wanted.casefold() == "trending":
+            freshest = sorted(approved, key=lambda one: (-one.freshness, -one.score, one.term))
+            return messages.trending(freshest[:TRENDING_TERMS])
+        found = [one for one in approved if one.term.casefold() == wanted.casefold()]
+        exact = [one for one in found if one.term == wanted]
+        return messages.slang_entry((exact or found)[0]) if found else messages.slang_unknown(wanted)
+
+    async def consent(self, member: MemberKey, channel: ChannelKey, words: str = "") -> str:
+        """What the member agrees to in this channel; `grant …` and `revoke …` change it first.
+
+        Without named purposes, all are meant.
+        """
+        verb, *named = words.casefold().split() or [""]
+        if verb not in _GRANTING | _REVOKING:
+            return await asyncio.to_thread(self._overview, member, channel)
+        unknown = [word for word in named if word != "all" and word not in Purpose.__members__.values()]
+        if unknown:
+            return messages.unknown_purpose(unknown[0])
+        chosen = [Purpose(word) for word in named if word != "all"]
+        purposes = list(Purpose) if "all" in named or not named else chosen
+        return await self.record_consent(member, channel, purposes, granted=verb in _GRANTING)
+
+    async def record_consent(
+        self, member: MemberKey, channel: ChannelKey, purposes: Sequence[Purpose], *, granted: bool
+    ) -> str:
+        """Writes it to the ledger; it holds from the next message on, and for the very next snapshot.
+
+        A change of STORE drops the member's talk from memory: neither may what was agreed to before live on where
+        it was taken back, nor may an answer that saw what was never agreed to be written afterwards.
+        """
+        needs_store = [purpose for purpose in purposes if purpose is not Purpose.STORE]
+        stores = Purpose.STORE in purposes or not needs_store
+        if granted and not stores and not await asyncio.to_thread(self._stores, member, channel):
+            return messages.consent_needs_store(needs_store)
+        state = await asyncio.to_thread(self._record, member, channel, purposes, granted)
+        if Purpose.STORE in purposes:
+            self._memory.forget_member(member, channel)
+        return messages.consent_recorded(purposes, granted, state)
+
+    async def export(self, member: MemberKey) -> str:
+        """Everything held about the member, as JSON text for a file."""
+        held = await asyncio.to_thread(self._export, member)
+        return json.dumps(held, ensure_ascii=False, indent=2) + "\n"
+
+    async def erase(self, member: MemberKey) -> str:
+        """Erases the member's texts and votes everywhere; the receipt."""
+        self._memory.forget_member(member)
+        receipt = await asyncio.to_thread(self._erase, member)
+        self._memory.forget_member(member)
+        return receipt
+
+    def _approved(self, channel: ChannelKey) -> list[SlangTerm]:
+        now = self._clock()
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+            voice = VoiceName(row.voice if row else self._settings.voice)
+            approved = terms(session, voice, SlangStatus.APPROVED)
+        return [one for one in approved if one.expires_at is None or one.expires_at > now]
+
+    def _overview(self, member: MemberKey, channel: ChannelKey) -> str:
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+            state = consent_state(session, member, channel, self._settings.policy_version)
+        collects = row is not None and row.collect
+        return messages.consent_overview(state, collects, self._settings.policy_version)
+
+    def _stores(self, member: MemberKey, channel: ChannelKey) -> bool:
+        with self._database.read() as session:
+            return consent_state(session, member, channel, self._settings.policy_version)[Purpose.STORE]
+
+    def _record(
+        self, member: MemberKey, channel: ChannelKey, purposes: Collection[Purpose], granted: bool
+    ) -> dict[Purpose, bool]:
+        policy = self._settings.policy_version
+        with self._database.write() as session:
+            record_consent(session, member, channel, purposes, granted, policy, self._clock())
+            return consent_state(session, member, channel, policy)
+
+    def _export(self, member: MemberKey) -> dict[str, object]:
+        with self._database.read() as session:
+            return export_member(session, member)
+
+    def _erase(self, member: MemberKey) -> str:
+        now = self._clock()
+        with self._database.write() as session:
+            return messages.receipt(forget_member(session, member, now), now)

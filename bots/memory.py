@@ -1,0 +1,73 @@
+"""The running context of each channel: in memory, bounded, and never written from here."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from nocap.domain import ChannelKey, ChatMessage, MemberKey, MessageKey, Provenance
+
+CHANNELS = 2_000
+"""Channels remembered at most; the one that was silent longest is dropped first."""
+MESSAGE_CHARACTERS = 2_000
+MEMBER_SHARE = 2 / 3
+"""Of a channel's memory that one member's exchanges may fill while others take part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A member's message or the bot's answer to it; `member` is whose exchange it is."""
+
+    role: Literal["user", "assistant"]
+    text: str
+    member: MemberKey
+    key: MessageKey | None
+    """Of the member's message."""
+    provenance: Provenance
+    stored: bool
+    """Whether it may be written; an answer that saw something that may not be is itself never written."""
+
+    @property
+    def as_turn(self) -> ChatMessage:
+        return ChatMessage(self.role, self.text)
+
+
+class ContextMemory:
+    """Remembers the last `turns` messages of each channel."""
+
+    def __init__(self, turns: int, channels: int = CHANNELS) -> None:
+        self._turns = turns
+        self._most_channels = channels
+        self._channels: OrderedDict[ChannelKey, list[Remembered]] = OrderedDict()
+
+    def knows(self, channel: ChannelKey) -> bool:
+        return channel in self._channels
+
+    def recall(self, channel: ChannelKey) -> tuple[Remembered, ...]:
+        """What was said, oldest first."""
+        return tuple(self._channels.get(channel, ()))
+
+    def remember(self, channel: ChannelKey, said: Iterable[Remembered]) -> None:
+        """Adds what was said just now; texts too long to be context are left out."""
+        kept = [*self.recall(channel), *(one for one in said if len(one.text) <= MESSAGE_CHARACTERS)]
+        self._channels[channel] = self._bounded(kept)
+        self._channels.move_to_end(channel)
+        while len(self._channels) > self._most_channels:
+            self._channels.popitem(last=False)
+
+    def forget_member(self, member: MemberKey, channel: ChannelKey | None = None) -> None:
+        """Drops the member's exchanges, everywhere or in one channel."""
+        for key in [channel] if channel is not None else list(self._channels):
+            if key in self._channels:
+                self._channels[key] = [one for one in self._channels[key] if one.member != member]
+
+    def _bounded(self, said: list[Remembered]) -> list[Remembered]:
+        if said and len({one.member for one in said}) > 1:
+            newest = said[-1].member
+            most = max(2, int(self._turns * MEMBER_SHARE))
+            own = [index for index, one in enumerate(said) if one.member == newest]
+            surplus = set(own[: max(0, len(own) - most)])
+            said = [one for index, one in enumerate(said) if index not in surplus]
+        return said[max(0, len(said) - self._turns) :]

@@ -1,0 +1,205 @@
+"""Every sentence that members read, in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from bots.limits import Limit, Limited
+from nocap.domain import AdapterName, DuelChoice, Purpose, Vote
+from nocap.errors import (
+    BackendBusy,
+    BackendUnavailable,
+    ConfigurationError,
+    InferenceError,
+    PromptTooLong,
+    StorageError,
+)
+from storage.messages import ErasureReceipt
+from storage.tables import SlangTerm
+
+EMPTY = "I only read text. Say it in words and I'm in."
+CHANNEL_OFF = "I'm switched off in this chat."
+NOTHING_TO_SAY = "I've got nothing to say to that. Try putting it another way."
+DUELS_OFF = "Duels are switched off in this chat."
+NO_OPPONENT = "There is only one voice so far, so there is nobody to duel. Ask again after the next retrain."
+UNKNOWN_REPLY = "That answer is gone, so it can't be voted on any more."
+UNKNOWN_DUEL = "That duel is gone, so it can't be voted on any more."
+NOTHING_TO_VOTE_ON = "There is no answer to vote on yet."
+
+WELCOME = """\
+Hi, I'm a bot: a language model that picks up how this community talks, not a person.
+Nothing that you write is stored unless you say so: /consent says what and why, /privacy all the rest. The default \
+is no.
+Write something, or /help."""
+WELCOME_BACK = "Back again, still a bot. /help says what I can do."
+STOPPED = " (stopped)"
+GOODBYE = "Bye."
+UNKNOWN_COMMAND = "I don't know that command. /help lists them."
+DUEL_USAGE = "Say what they should answer: /duel TEXT."
+DUEL_ASK = "Which one: left, right, tie or both bad?"
+DUEL_SKIPPED = "No vote, then."
+MYDATA_USAGE = "Either /mydata export [FILE] or /mydata delete."
+TYPE_YES = "Type yes to go on."
+
+FAILURES: tuple[tuple[type[Exception], str], ...] = (
+    (BackendBusy, "Too many people are talking to me at once. Give me a moment and ask again."),
+    (PromptTooLong, "That's more than I can take in at once. Try it shorter."),
+    (BackendUnavailable, "I can't reach the machine I think with. Try again in a minute."),
+    (InferenceError, "I couldn't get a proper answer together. Try again; if it stays like this, tell a moderator."),
+    (ConfigurationError, "I'm not set up right, and only my operator can mend that."),
+    (StorageError, "I can't reach my notebook right now, so I'd rather not answer. Try again in a minute."),
+)
+UNEXPECTED = "Something broke on my side. Try again; if it stays like this, tell a moderator."
+
+PRIVACY = """\
+I'm a bot: an open language model with a small adapter on top, not a person.
+What is kept about you by default: no text at all. What you write passes through memory to answer you and is gone \
+soon after.
+What is always kept: under which pseudonym (a keyed hash, never your name) an answer was given, by which adapter, \
+and the votes that you cast yourself.
+What is kept only if you say yes, in this chat alone: your messages to me (scrubbed of addresses and numbers, \
+encrypted), and, each on its own, their use for teaching me and for testing me.
+You can look at everything and erase everything at any time: /mydata export, /mydata delete. Take back a yes: \
+/consent revoke."""
+
+HELP = """\
+I'm a bot that speaks this community's slang; I get things wrong, so don't rely on me.
+Write to me and I answer. Afterwards: /up, /down or /cringe votes on the last answer, /undo takes the vote back.
+/duel TEXT      two hidden voices answer, you pick
+/slang [TERM]   what a term means, or what's trending
+/consent        what you may agree to, and what you have agreed to
+/mydata export  everything held about you; /mydata delete erases it
+/privacy        what is kept and what isn't
+/help           this"""
+
+PURPOSES: Mapping[Purpose, str] = {
+    Purpose.STORE: "keep my messages to the bot in this chat, scrubbed and encrypted",
+    Purpose.TRAIN: "teach the bot's next adapters from them (needs `store`)",
+    Purpose.EVALUATE: "test new adapters against them (needs `store`)",
+    Purpose.FEEDBACK: "teach it from my votes too (needs `store`)",
+}
+
+CONSENT_LEAD = """\
+Your choice, for this chat only, and the answer to everything is no until you say yes.
+Why: the bot learns how people here really talk. How long: until you take it back or erase it; texts that an \
+adapter has learnt from leave with the next retrain, which starts from the plain base model."""
+
+ERASE_ASK = "This erases your texts and votes everywhere for good and takes back every consent."
+NOT_ERASED = "Nothing was erased."
+
+
+def limited(limit: Limited) -> str:
+    wait = _seconds(limit.wait_seconds)
+    match limit.by:
+        case Limit.MEMBER:
+            return f"Easy, I need a breather. Ask me again in {wait}."
+        case Limit.CHANNEL:
+            return f"This chat is quicker than I am. Ask me again in {wait}."
+        case Limit.EVERYONE:
+            return f"I'm in a lot of chats right now. Ask me again in {wait}."
+
+
+def failure(error: Exception, incident: str) -> str:
+    """What a member is told; the incident id leads the operator to the cause in the log."""
+    sentence = next((text for kind, text in FAILURES if isinstance(error, kind)), UNEXPECTED)
+    if isinstance(error, BackendBusy) and error.retry_after_seconds >= 2:
+        sentence = f"Too many people are talking to me at once. Ask again in {_seconds(error.retry_after_seconds)}."
+    return f"{sentence} (incident {incident})"
+
+
+def broke_off(incident: str) -> str:
+    """Closes an answer that fails after some of it was shown."""
+    return f"\n(… I lost the thread there. Ask me again. Incident {incident})"
+
+
+def voted(vote: Vote | None) -> str:
+    return {Vote.UP: "Noted: 👍", Vote.DOWN: "Noted: 👎", Vote.CRINGE: "Noted: cringe 😬", None: "Vote taken back."}[
+        vote
+    ]
+
+
+def revealed(left: AdapterName, right: AdapterName, choice: DuelChoice) -> str:
+    picked = {
+        DuelChoice.LEFT: f"You picked the left one: {left}.",
+        DuelChoice.RIGHT: f"You picked the right one: {right}.",
+        DuelChoice.TIE: "You called it a tie.",
+        DuelChoice.BOTH_BAD: "Both bad, fair enough.",
+    }[choice]
+    return f"{picked} Left was {left}, right was {right}."
+
+
+def slang_entry(term: SlangTerm) -> str:
+    seen = f"first seen {_day(term.first_seen)}, " if term.first_seen else ""
+    return f"{term.term}: {term.gloss or 'no meaning written down yet'} ({seen}{_freshness(term.freshness)})"
+
+
+def slang_unknown(term: str) -> str:
+    return f"“{term}” isn't in this community's glossary (yet)."
+
+
+def trending(terms: Sequence[SlangTerm]) -> str:
+    if not terms:
+        return "Nothing is in the glossary yet; terms get there once enough people use them and a moderator agrees."
+    return "\n".join(["Trending here:", *(f"  {slang_entry(term)}" for term in terms)])
+
+
+def consent_overview(state: Mapping[Purpose, bool], collects: bool, policy_version: str) -> str:
+    """What may be agreed to and what has been."""
+    lines = [f"  [{'yes' if state[purpose] else 'no'}] {purpose}: {text}" for purpose, text in PURPOSES.items()]
+    closing = "Say yes: /consent grant [PURPOSE …]. Take it back: /consent revoke [PURPOSE …]. None named means all."
+    if not collects:
+        closing += "\nThis chat's moderators have collecting switched off, so nothing is stored here even with a yes."
+    return "\n".join([CONSENT_LEAD, *lines, closing, f"(privacy text {policy_version}; see /privacy)"])
+
+
+def consent_recorded(purposes: Sequence[Purpose], granted: bool, state: Mapping[Purpose, bool]) -> str:
+    changed = "Agreed" if granted else "Taken back"
+    held = ", ".join(purpose for purpose, given in state.items() if given) or "nothing"
+    after = "" if granted else " What is stored already is used for nothing more; /mydata delete erases it."
+    return f"{changed}: {', '.join(purposes)}. It holds from now on; you agree to {held} in this chat.{after}"
+
+
+def consent_needs_store(purposes: Sequence[Purpose]) -> str:
+    return f"{', '.join(purposes)} can't work without `store`. Say /consent grant store {' '.join(purposes)}."
+
+
+def unknown_purpose(word: str) -> str:
+    return f"“{word}” is nothing that can be agreed to; choose from {', '.join(Purpose)}, or all."
+
+
+def exported(file: str) -> str:
+    return f"Everything held about you is in {file}, your own texts too, so look after it."
+
+
+def export_refused(file: str, reason: str) -> str:
+    return f"{file} was not written: {reason}. Name another file: /mydata export FILE."
+
+
+def receipt(erased: ErasureReceipt, at: datetime) -> str:
+    """What went and what had learnt from it."""
+    counts = (
+        f"{erased.messages} messages, the texts of {erased.replies} answers and {erased.duels} duels, "
+        f"{erased.feedback} votes"
+    )
+    lines = [f"Erased on {_day(at)}, {at:%H:%M} UTC: {counts}. Every consent is taken back."]
+    if erased.adapters:
+        lines.append(
+            f"These adapters had learnt from your messages and are to be retired: {', '.join(erased.adapters)}. "
+            "The next one starts from the plain base model and never sees them."
+        )
+    else:
+        lines.append("No adapter had learnt from your messages.")
+    return "\n".join(lines)
+
+
+def _freshness(share: float) -> str:
+    return f"{share:.0%} of its recent uses are from the last two weeks"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.day} {moment:%B %Y}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
