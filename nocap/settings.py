@@ -82,12 +82,18 @@ class ChatSettings(Section):
     """Token budget of the approved slang glossary in the system prompt; 0 leaves it out."""
     turns_per_minute: int = 12
     """Per member; more get a friendly sentence."""
+    channel_turns_per_minute: int = 60
+    """Per channel, all its members together."""
+    total_turns_per_minute: int = 1200
+    """Over all channels of this process: what the inference backend is spared."""
 
 
 class RetrainSettings(Section):
     schedule: str | None = "0 4 * * 1"
     """Crontab in UTC; none means by operators only."""
     window_days: int = 28
+    evaluation_days: int = 7
+    """The newest days, whose replies by held-out members judge the adapter."""
     replay_share: Share = 0.2
     """Share of older consented rows."""
     base_reply_share: Share = 0.1
@@ -122,7 +128,10 @@ class GateSettings(Section):
     alpha: Share = 0.05
     """Level of every gate in the intersection-union test (Berger 1982): the chance of promoting a bad adapter."""
     min_members: int = 40
-    min_replies_per_member: int = 25
+    min_replies: int = 1000
+    """Held-out human replies, of at least `min_members` members: 40 x 25 in the design; fewer and the gate abstains."""
+    max_replies_per_member: int = 50
+    """More of one member's are not counted, so that nobody is the community."""
     sampled_replies: int = 500
     """Replies drawn from each adapter for the gates that read answers."""
     resamples: int = 2000
