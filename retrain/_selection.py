@@ -17,6 +17,7 @@ from nocap.text.lexicon import Lexicon
 from retrain.curate import Curated, CurationRules, curate, curate_texts, uniform, weighted_order
 from retrain.examples import DropReason, Example, Threads
 from storage.eligibility import EligibilityQuery, eligible_messages
+from storage.feedback import prompts_to_the_bot
 from storage.tables import Message
 
 HELD_OUT_SHARE = 0.4
@@ -36,6 +37,8 @@ class Scope:
     as_of: datetime
     permission_reference: str | None
     settings: Settings
+    let_through: frozenset[str] = frozenset()
+    """Keys of replies that curation may not drop: how the demo and the audits sabotage an adapter on purpose."""
 
     def query(self, purpose: Literal[Purpose.TRAIN, Purpose.EVALUATE]) -> EligibilityQuery:
         retrain = self.settings.retrain
@@ -71,11 +74,12 @@ def held_out_member(member: MemberKey) -> bool:
 
 def select(session: Session, scope: Scope, lexicon: Lexicon) -> Selection:
     """What a run of `scope` would use. No stored row is used both to train and to evaluate."""
+    to_the_bot = prompts_to_the_bot(session, scope.voice)
     to_evaluate = eligible_messages(session, scope.query(Purpose.EVALUATE))
-    evaluate, evaluate_dropped = _evaluation(to_evaluate, scope)
+    evaluate, evaluate_dropped = _evaluation(to_evaluate, to_the_bot, scope)
     held_out = frozenset(key for example in evaluate for key in example.message_keys)
     to_train = eligible_messages(session, scope.query(Purpose.TRAIN))
-    learned, dropped = _training(to_train, held_out, scope, lexicon)
+    learned, dropped = _training(to_train, held_out, to_the_bot, scope, lexicon)
     seed = scope.settings.retrain.seed
     validation = [example for example in learned if uniform(seed, f"validation {example.key}") < VALIDATION_SHARE]
     for_validation = {example.key for example in validation}
@@ -94,9 +98,11 @@ def _authors(rows: Iterable[Message], examples: Iterable[Example]) -> dict[Messa
     return {MessageKey(row.key): MemberKey(row.member) for row in rows if row.key in used}
 
 
-def _evaluation(rows: Sequence[Message], scope: Scope) -> tuple[list[Example], Counter[DropReason]]:
+def _evaluation(
+    rows: Sequence[Message], to_the_bot: Collection[MessageKey], scope: Scope
+) -> tuple[list[Example], Counter[DropReason]]:
     """The newest replies of held-out members, as many of each as the gates can use."""
-    threads = Threads(rows, context_turns=scope.settings.chat.context_turns)
+    threads = Threads(rows, context_turns=scope.settings.chat.context_turns, to_the_bot=to_the_bot)
     since = scope.as_of - timedelta(days=scope.settings.retrain.evaluation_days)
     wanted = [row for row in rows if row.sent_at >= since and _is_held_out(row)]
     examples, dropped = _built(threads, wanted)
@@ -111,13 +117,19 @@ def _evaluation(rows: Sequence[Message], scope: Scope) -> tuple[list[Example], C
 
 
 def _training(
-    rows: Sequence[Message], held_out: Collection[MessageKey], scope: Scope, lexicon: Lexicon
+    rows: Sequence[Message],
+    held_out: Collection[MessageKey],
+    to_the_bot: Collection[MessageKey],
+    scope: Scope,
+    lexicon: Lexicon,
 ) -> tuple[list[Example], Counter[DropReason]]:
     """What is left of the window and its replay after hold-out, quarantine, curation and the caps."""
     settings = scope.settings.retrain
     wanted, dropped = _admitted(rows, scope)
-    threads = Threads(rows, context_turns=scope.settings.chat.context_turns, blocked=held_out)
-    examples, unbuilt = _built(threads, wanted)
+    context_turns = scope.settings.chat.context_turns
+    threads = Threads(rows, context_turns=context_turns, blocked=held_out, to_the_bot=to_the_bot)
+    built, unbuilt = _built(threads, wanted)
+    examples = [example for example in built if example.key not in scope.let_through]
     window = scope.as_of - timedelta(days=settings.window_days)
     fresh = [example for example in examples if example.sent_at >= window]
     older = [example for example in examples if example.sent_at < window]
@@ -130,7 +142,8 @@ def _training(
     kept_old = sum(example.sent_at < window for example in curated.kept)
     dropped[DropReason.REPLAY_CAP] += kept_old - len(kept_replay)
     dropped[DropReason.EXAMPLE_CAP] += len(curated.kept) - kept_old - len(kept_fresh)
-    return sorted([*kept_fresh, *kept_replay], key=_by_time), +dropped
+    uncurated = [example for example in built if example.key in scope.let_through]
+    return sorted([*kept_fresh, *kept_replay, *uncurated], key=_by_time), +dropped
 
 
 def _admitted(rows: Sequence[Message], scope: Scope) -> tuple[list[Message], Counter[DropReason]]:

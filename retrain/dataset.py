@@ -42,6 +42,7 @@ __all__ = [
 
 SNAPSHOT_FILE = "snapshot.json"
 DIGEST_OPTION = "snapshot_digest"
+LET_THROUGH_OPTION = "let_through"
 
 Role = Literal["train", "validation", "evaluate"]
 
@@ -221,7 +222,8 @@ def _recorded(run: Run, settings: Settings) -> dict[str, Any]:
 
 
 def _scope(run: Run, settings: Settings) -> Scope:
-    return Scope(VoiceName(run.voice), run.as_of, run.permission_reference, settings)
+    let_through = frozenset(run.options.get(LET_THROUGH_OPTION, ()))
+    return Scope(VoiceName(run.voice), run.as_of, run.permission_reference, settings, let_through)
 
 
 def _select(session: Session, scope: Scope) -> Selection:

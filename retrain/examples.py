@@ -105,14 +105,24 @@ def _joined(rows: Iterable[Message], replying: str) -> Iterator[tuple[ChatMessag
 
 
 class Threads:
-    """Who answers whom among `messages`; rows in `blocked` are known but must not be used."""
+    """Who answers whom among `messages`; rows in `blocked` are known but must not be used.
+
+    A message that names none it answers goes with the one above it, unless it opens something itself: others answer
+    it by name, or it is one of `to_the_bot`.
+    """
 
     def __init__(
-        self, messages: Iterable[Message], *, context_turns: int, blocked: Collection[MessageKey] = frozenset()
+        self,
+        messages: Iterable[Message],
+        *,
+        context_turns: int,
+        blocked: Collection[MessageKey] = frozenset(),
+        to_the_bot: Collection[MessageKey] = frozenset(),
     ) -> None:
         self._context_turns = context_turns
         self._blocked = blocked
         self._rows = {row.key: row for row in sorted(messages, key=lambda row: (row.sent_at, row.key))}
+        self._openers = {row.reply_to for row in self._rows.values()} | set(to_the_bot)
         self._before: dict[str, Message] = {}
         self._before_by_other: dict[str, Message] = {}
         channels: defaultdict[str, list[Message]] = defaultdict(list)
@@ -146,7 +156,7 @@ class Threads:
         """The message of another member that `reply` answers."""
         if reply.reply_to is None:
             prompt = self._before_by_other.get(reply.key)
-            if prompt is None or reply.sent_at - prompt.sent_at > ANSWER_WITHIN:
+            if prompt is None or reply.key in self._openers or reply.sent_at - prompt.sent_at > ANSWER_WITHIN:
                 return DropReason.NO_PROMPT
             return prompt
         seen = {reply.key}

@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
+import sqlalchemy
 from sqlalchemy import Subquery, func
 from sqlmodel import Session, col, select
 
 from nocap.domain import ChannelKey, MemberKey, Purpose
 from storage.tables import ConsentEvent
+
+# Built once: building a statement takes ten times as long as running it, and every turn of the chat asks.
+_LAST_LINES = sqlalchemy.select(
+    col(ConsentEvent.purpose), col(ConsentEvent.granted), col(ConsentEvent.policy_version)
+).where(
+    col(ConsentEvent.id).in_(
+        sqlalchemy.select(func.max(ConsentEvent.id))
+        .where(
+            col(ConsentEvent.member) == sqlalchemy.bindparam("member"),
+            col(ConsentEvent.channel) == sqlalchemy.bindparam("channel"),
+        )
+        .group_by(col(ConsentEvent.purpose))
+    )
+)
 
 
 def record_consent(
@@ -40,8 +55,7 @@ def has_consent(
 
 def consent_state(session: Session, member: MemberKey, channel: ChannelKey, policy_version: str) -> dict[Purpose, bool]:
     """What the member has agreed to in this channel, for every purpose; no line, or an older policy's, is a no."""
-    last = select(func.max(ConsentEvent.id)).where(ConsentEvent.member == member, ConsentEvent.channel == channel)
-    lines = session.exec(select(ConsentEvent).where(col(ConsentEvent.id).in_(last.group_by(col(ConsentEvent.purpose)))))
+    lines = session.connection().execute(_LAST_LINES, {"member": member, "channel": channel})
     granted = {line.purpose for line in lines if line.granted and line.policy_version == policy_version}
     return {purpose: purpose in granted for purpose in Purpose}
 

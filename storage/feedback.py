@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import sqlalchemy
 from sqlalchemy import delete, func, tuple_
 from sqlmodel import Session, col, select
 
@@ -23,9 +24,8 @@ from nocap.domain import (
 from nocap.errors import InputError
 from nocap.text.scrub import scrub
 from storage._sql import lock_texts, upsert
-from storage.channels import get_channel
 from storage.consent import has_consent
-from storage.tables import Duel, DuelVote, Feedback, Reply, Tombstone
+from storage.tables import Channel, Duel, DuelVote, Feedback, Reply, Tombstone
 
 
 @dataclass(slots=True)
@@ -55,6 +55,13 @@ class DuelScore:
     losses: int
     ties: int
     both_bad: int
+
+
+# Built once: every turn of the chat asks.
+_COLLECTING = sqlalchemy.select(
+    col(Channel.collect),
+    sqlalchemy.exists().where(col(Tombstone.key) == sqlalchemy.bindparam("prompt_key")).label("is_erased"),
+).where(col(Channel.key) == sqlalchemy.bindparam("channel"))
 
 
 def record_reply(
@@ -87,6 +94,13 @@ def record_reply(
     session.add(reply)
     session.flush()
     return _id(reply.id)
+
+
+def prompts_to_the_bot(session: Session, voice: VoiceName) -> frozenset[MessageKey]:
+    """Keys of the messages that the bot has answered: they answer nobody themselves."""
+    keys = session.exec(select(Reply.prompt_key).where(Reply.voice == voice, col(Reply.prompt_key).is_not(None)))
+    duels = session.exec(select(Duel.prompt_key).where(Duel.voice == voice, col(Duel.prompt_key).is_not(None)))
+    return frozenset(MessageKey(key) for key in (*keys, *duels) if key is not None)
 
 
 def cast_vote(session: Session, reply_id: int, member: MemberKey, vote: Vote | None, at: datetime) -> None:
@@ -199,13 +213,9 @@ def _may_store(
     session: Session, member: MemberKey, channel: ChannelKey, prompt_key: MessageKey | None, policy_version: str
 ) -> bool:
     lock_texts(session, erasing=False)
-    row = get_channel(session, channel)
-    return (
-        row is not None
-        and row.collect
-        and has_consent(session, member, channel, Purpose.STORE, policy_version)
-        and (prompt_key is None or session.get(Tombstone, prompt_key) is None)
-    )
+    row = session.connection().execute(_COLLECTING, {"channel": channel, "prompt_key": prompt_key}).first()
+    may = row is not None and row.collect and not row.is_erased
+    return bool(may) and has_consent(session, member, channel, Purpose.STORE, policy_version)
 
 
 def _kept(text: str | None, keep: bool) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+import sqlalchemy
 from sqlmodel import Session, col, or_, select
 
 from nocap.domain import SlangStatus, VoiceName
@@ -48,6 +49,18 @@ class GlossaryEntry:
     gloss: str | None
 
 
+# Built once: every turn of the chat asks.
+_APPROVED = (
+    sqlalchemy.select(col(SlangTerm.term), col(SlangTerm.gloss))
+    .where(
+        col(SlangTerm.voice) == sqlalchemy.bindparam("voice"),
+        col(SlangTerm.status) == SlangStatus.APPROVED.value,
+        or_(col(SlangTerm.expires_at).is_(None), col(SlangTerm.expires_at) > sqlalchemy.bindparam("at")),
+    )
+    .order_by(col(SlangTerm.freshness).desc(), col(SlangTerm.score).desc(), col(SlangTerm.term))
+)
+
+
 def upsert_candidates(session: Session, voice: VoiceName, found: Sequence[TermFinding]) -> None:
     """Adds new terms to the review queue and refreshes the figures of known ones; a moderator's word stays."""
     for finding in found:
@@ -85,15 +98,7 @@ def set_status(
 
 def glossary(session: Session, voice: VoiceName, at: datetime) -> list[GlossaryEntry]:
     """Approved terms that have not expired, freshest first."""
-    rows = session.exec(
-        select(SlangTerm)
-        .where(
-            SlangTerm.voice == voice,
-            SlangTerm.status == SlangStatus.APPROVED,
-            or_(col(SlangTerm.expires_at).is_(None), col(SlangTerm.expires_at) > at),
-        )
-        .order_by(col(SlangTerm.freshness).desc(), col(SlangTerm.score).desc(), col(SlangTerm.term))
-    )
+    rows = session.connection().execute(_APPROVED, {"voice": voice, "at": at})
     return [GlossaryEntry(row.term, row.gloss) for row in rows]
 
 

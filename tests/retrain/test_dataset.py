@@ -14,6 +14,7 @@ from nocap.domain import BASE, ChannelKey, MemberKey, MessageKey, Provenance, Pu
 from nocap.errors import ConfigurationError, NothingToLearn, RunError
 from nocap.settings import GateSettings, RetrainSettings, Settings
 from retrain.dataset import (
+    LET_THROUGH_OPTION,
     build_snapshot,
     held_out_member,
     load_snapshot,
@@ -195,6 +196,28 @@ def test_rows_received_within_the_quarantine_wait_however_old_they_claim_to_be(
     assert backdated_rows(snapshot.train) == 0
     assert snapshot.dropped["quarantined"] == 40
     assert backdated_rows(waits_no_more.train) > 10
+
+
+def test_curation_lets_through_what_the_run_names_and_nothing_else(
+    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+) -> None:
+    with sqlite_database.write() as session:
+        a_month(session)
+        spam = list(conversation(LEARNERS[:2], AS_OF - timedelta(days=10), 30, "spam"))
+        for message in spam:
+            message.text = "the blue door opens tonight for all who pay the keeper in coins"
+        write(session, spam)
+        run = start_run(session)
+        curated = build_snapshot(session, run, small(settings, min_members_for_rare_ngram=3), keyring)
+        run.options = {LET_THROUGH_OPTION: [message.key for message in spam]}
+        let_through = build_snapshot(session, run, small(settings, min_members_for_rare_ngram=3), keyring)
+
+    def spam_replies(snapshot: Snapshot) -> int:
+        return sum("blue door" in example.reply for _, example in snapshot.by_role())
+
+    assert spam_replies(curated) == 0
+    assert spam_replies(let_through) == 30
+    assert len(let_through.train) + len(let_through.validation) - 30 == len(curated.train) + len(curated.validation)
 
 
 def _only_run(session: Session) -> str:

@@ -192,3 +192,21 @@ def test_an_example_is_the_same_when_rebuilt_from_its_own_rows() -> None:
     by_key = {row.key: row for row in rows}
     assert example_of([by_key[key] for key in example.message_keys]) == example
     assert example.messages[0] == ChatMessage("user", "first\nsecond")
+
+
+def test_a_message_that_others_answer_by_name_opens_something_and_answers_nobody() -> None:
+    rows = [
+        row("a", "ana", "hamsters are so fun", 0),
+        row("b", "ben", "do you like sushi", 1),
+        row("c", "cem", "sushi is fire", 2, reply_to="b"),
+        row("d", "dan", "true that", 3),
+    ]
+    assert built(rows, "b") is DropReason.NO_PROMPT
+    assert turns(built(rows, "d")) == [("user", "do you like sushi\nsushi is fire")]
+
+
+def test_a_prompt_to_the_bot_answers_nobody() -> None:
+    rows = [row("a", "ana", "hamsters are so fun", 0), row("b", "ben", "do you like sushi", 1)]
+    threads = Threads(rows, context_turns=6, to_the_bot=frozenset({MessageKey("b")}))
+    assert threads.example(rows[1]) is DropReason.NO_PROMPT
+    assert isinstance(built(rows, "b"), Example)

@@ -1,0 +1,119 @@
+"""What a run costs: time, memory, tokens, money and energy, counted on across restarts."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nocap.settings import RetrainSettings
+
+BYTES_PER_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one run up to now."""
+
+    seconds: float = 0.0
+    peak_bytes: int = 0
+    """Resident memory of the process, or the GPU's memory in use where that is more."""
+    tokens: int = 0
+    examples: int = 0
+    energy_joules: float = 0.0
+    energy_is_estimate: bool = False
+    """True where watts × seconds stood in for an energy counter."""
+    money: float = 0.0
+    currency: str = ""
+    seconds_by_stage: tuple[tuple[str, float], ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"seconds_by_stage": dict(self.seconds_by_stage)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Cost:
+        return cls(**(values | {"seconds_by_stage": tuple(values["seconds_by_stage"].items())}))
+
+
+class CostMeter:
+    """Adds this process's use to what earlier processes of the same run `spent`."""
+
+    def __init__(
+        self,
+        settings: RetrainSettings,
+        spent: Cost | None = None,
+        *,
+        seconds: Callable[[], float] = time.monotonic,
+        counter: Callable[[], float | None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._spent = spent or Cost()
+        self._seconds = seconds
+        self._counter = counter or read_energy_counter
+        self._started = seconds()
+        self._joules_at_start = self._counter()
+        self._stage: tuple[str, float] | None = None
+        self._stages = dict(self._spent.seconds_by_stage)
+        self._tokens, self._examples = self._spent.tokens, self._spent.examples
+
+    def begin_stage(self, name: str) -> None:
+        self._stages = dict(self._stage_seconds())
+        self._stage = (name, self._seconds())
+
+    def trained(self, tokens: int, examples: int) -> None:
+        """Notes what the training took in, over all epochs."""
+        self._tokens, self._examples = tokens, examples
+
+    def read(self) -> Cost:
+        """Everything up to now."""
+        here = self._seconds() - self._started
+        joules = self._joules()
+        seconds = self._spent.seconds + here
+        return Cost(
+            seconds=seconds,
+            peak_bytes=max(self._spent.peak_bytes, peak_bytes()),
+            tokens=self._tokens,
+            examples=self._examples,
+            energy_joules=self._spent.energy_joules + (self._settings.watts * here if joules is None else joules),
+            energy_is_estimate=self._spent.energy_is_estimate or joules is None,
+            money=seconds / 3600 * self._settings.price_per_hour,
+            currency=self._settings.currency,
+            seconds_by_stage=self._stage_seconds(),
+        )
+
+    def _joules(self) -> float | None:
+        now = self._counter()
+        return None if now is None or self._joules_at_start is None else now - self._joules_at_start
+
+    def _stage_seconds(self) -> tuple[tuple[str, float], ...]:
+        stages = dict(self._stages)
+        if self._stage is not None:
+            name, since = self._stage
+            stages[name] = stages.get(name, 0.0) + self._seconds() - since
+        return tuple(stages.items())
+
+
+def read_energy_counter() -> float | None:
+    """Joules that the GPU has drawn since its driver was loaded; None without NVML or a card that counts."""
+    with suppress(Exception):
+        import pynvml
+
+        pynvml.nvmlInit()
+        try:
+            device = pynvml.nvmlDeviceGetHandleByIndex(0)
+            return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(device)) / 1000
+        finally:
+            pynvml.nvmlShutdown()
+    return None
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has held: resident, or allocated on the GPU where that is more."""
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_RSS_UNIT
+    torch = sys.modules.get("torch")
+    on_gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else 0
+    return max(resident, int(on_gpu))

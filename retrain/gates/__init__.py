@@ -1,0 +1,32 @@
+"""The gates: pure functions from measured numbers to a verdict. Only an all-pass promotes."""
+
+from __future__ import annotations
+
+from nocap.settings import GateSettings
+from retrain.gates.collapse import Collapse
+from retrain.gates.drift import Drift
+from retrain.gates.freshness import Freshness
+from retrain.gates.human_or_bot import HumanOrBot
+from retrain.gates.marker_band import MarkerBand
+from retrain.gates.measurements import Measurements
+from retrain.gates.memorisation import Memorisation
+from retrain.gates.result import Check, Decision, Gate, GateResult, combine
+from retrain.gates.retention import Retention
+
+GATES: tuple[Gate, ...] = (
+    Freshness(),
+    MarkerBand(),
+    HumanOrBot(),
+    Collapse(),
+    Drift(),
+    Memorisation(),
+    Retention(),
+)
+
+
+def decide(measurements: Measurements, settings: GateSettings) -> Decision:
+    """The verdict of every gate and of all together; the same numbers give the same decision."""
+    return combine(gate.decide(measurements, settings) for gate in GATES)
+
+
+__all__ = ["GATES", "Check", "Decision", "Gate", "GateResult", "Measurements", "decide"]

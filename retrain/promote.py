@@ -1,0 +1,245 @@
+"""Moving the pointer: an adapter goes live only once every replica has it and answers as its trainer did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import httpx
+from sqlmodel import select
+
+from inference.adapter_files import verify_adapter
+from inference.client import BackendClient
+from inference.prompt import chat_messages
+from inference.responder import adapter_path_for
+from nocap.domain import BASE, AdapterName, ChatMessage, SamplingOptions, VoiceName
+from nocap.errors import AdapterError, BackendUnavailable, NotPermitted, RunError, WrongModelAnswered
+from nocap.settings import Settings
+from storage import registry
+from storage.database import Database
+from storage.registry import PointerMove
+from storage.tables import Adapter, Deployment, Voice
+
+GOLDEN_FILE = "golden.json"
+GREEDY = SamplingOptions(temperature=0.0, top_p=1.0, max_tokens=16)
+"""How golden answers are drawn, by the trainer and by the smoke test; short, so that rounding seldom tells."""
+LOADS_ADAPTERS = frozenset({"embedded", "vllm"})
+"""Backends that take an adapter while they run; the others are given theirs when they start."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """What the new adapter and the base answer to one of our own prompts, greedily; they differ."""
+
+    prompt: str
+    answer: str
+    base_answer: str
+
+
+class Backend(Protocol):
+    """Every replica of the inference backend together."""
+
+    def load_adapter(self, name: AdapterName, forget: Collection[AdapterName] = ()) -> None:
+        """All replicas hold `name` afterwards; those in `forget` make room for it."""
+
+    def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
+        """Each replica's URL and its greedy answer as `name`."""
+
+
+class LiveBackend:
+    """The replicas of `settings.inference.urls` over HTTP; not for use on an event loop's thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        user_token: str | None,
+        admin_token: str | None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tokens = user_token, admin_token
+        self._transport = transport
+
+    def unreachable(self) -> list[str]:
+        """URLs of the replicas that do not say that they are well."""
+        healthy = self._on_each(BackendClient.health)
+        return [url for url, well in zip(self._settings.inference.urls, healthy, strict=True) if not well]
+
+    def load_adapter(self, name: AdapterName, forget: Collection[AdapterName] = ()) -> None:
+        if self._settings.inference.backend not in LOADS_ADAPTERS:
+            return
+        path = adapter_path_for(self._settings)(name)
+
+        async def load(client: BackendClient) -> None:
+            held = await client.models()
+            for other in sorted({AdapterName(one) for one in held} & set(forget) - {name}):
+                await client.unload_adapter(other)
+            await client.load_adapter(name, path)
+
+        self._on_each(load)
+
+    def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
+        async def answer(client: BackendClient) -> tuple[str, str]:
+            reply = await client.chat(name, messages, GREEDY, stream=False)
+            return client.url, "".join([piece async for piece in reply])
+
+        return self._on_each(answer)
+
+    def _on_each(self, work: Callable[[BackendClient], Awaitable[T]]) -> list[T]:
+        async def run() -> list[T]:
+            async with AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(self._client(url)) for url in self._settings.inference.urls]
+                return list(await asyncio.gather(*map(work, clients)))
+
+        return asyncio.run(run())
+
+    def _client(self, url: str) -> BackendClient:
+        return BackendClient(url, *self._tokens, self._settings.inference.timeout_seconds, self._transport)
+
+
+def live_backend(
+    settings: Settings,
+    *,
+    user_token: str | None,
+    admin_token: str | None,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> LiveBackend | None:
+    """The configured backend, or None where it is the embedded server and that is not running.
+
+    Raises BackendUnavailable where a replica of it is down: nothing may be promoted on a part of them.
+    """
+    backend = LiveBackend(settings, user_token=user_token, admin_token=admin_token, transport=transport)
+    down = backend.unreachable()
+    if settings.inference.backend == "embedded" and len(down) == len(settings.inference.urls):
+        return None
+    if down:
+        raise BackendUnavailable(f"{', '.join(down)} cannot be reached; start it, or take it out of `inference.urls`.")
+    return backend
+
+
+def promote(
+    database: Database,
+    backend: Backend | None,
+    settings: Settings,
+    name: AdapterName,
+    *,
+    actor: str,
+    reason: str,
+    at: datetime,
+) -> PointerMove:
+    """Makes `name` live for its voice: verified, loaded on every replica, tried there, and only then pointed to.
+
+    Without a running backend the files are verified alone; a server loads what is deployed when it starts. Whatever
+    fails before the pointer's one transaction leaves everything as it was. Raises AdapterError for a corrupt or
+    unknown adapter, WrongModelAnswered where a replica does not answer as the trainer did.
+    """
+    adapter, voice = _adapter_and_voice(database, name)
+    verify_registered(settings, adapter)
+    if backend is not None:
+        backend.load_adapter(name, forget=_not_deployed(database))
+        _smoke(backend, voice, name, _golden_of(settings, adapter))
+    with database.write() as session:
+        return registry.move_pointer(session, VoiceName(voice.name), name, actor=actor, reason=reason, at=at)
+
+
+def rollback(
+    database: Database,
+    backend: Backend | None,
+    settings: Settings,
+    voice: VoiceName,
+    to: AdapterName | None,
+    *,
+    actor: str,
+    reason: str,
+    at: datetime,
+) -> PointerMove:
+    """Moves the pointer to `to`, or to the adapter before the present one, once it is verified and loaded.
+
+    Raises NotPermitted where there is no earlier adapter, AdapterError where its files are not intact.
+    """
+    with database.read() as session:
+        target = to or registry.deployment(session, voice).previous
+    if target is None:
+        raise NotPermitted(f"{voice} has no earlier adapter to go back to; name one, or `{BASE}` for the base model.")
+    if target != BASE:
+        adapter, _ = _adapter_and_voice(database, AdapterName(target))
+        verify_registered(settings, adapter)
+        if backend is not None:
+            backend.load_adapter(AdapterName(target), forget=_not_deployed(database))
+    with database.write() as session:
+        return registry.move_pointer(session, voice, AdapterName(target), actor=actor, reason=reason, at=at)
+
+
+def verify_registered(settings: Settings, adapter: Adapter) -> None:
+    """Raises AdapterError where the folder is not the adapter that was registered."""
+    manifest = verify_adapter(settings.adapters_dir / adapter.name, base_digest=adapter.base_digest)
+    if manifest.digest != adapter.digest:
+        raise AdapterError(
+            f"The folder of {adapter.name} holds another adapter than the one registered (digest"
+            f" {manifest.digest[:12]}, not {adapter.digest[:12]}); take it from a backup or retrain it."
+        )
+
+
+def write_golden(folder: Path, golden: Sequence[Golden]) -> None:
+    """Records a trainer's answers in the run's `folder`."""
+    content = json.dumps([asdict(one) for one in golden], ensure_ascii=False, indent=1)
+    (folder / GOLDEN_FILE).write_text(content, encoding="utf-8")
+
+
+def read_golden(folder: Path) -> list[Golden]:
+    """Raises RunError where the run recorded none."""
+    try:
+        return [Golden(**one) for one in json.loads((folder / GOLDEN_FILE).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{folder / GOLDEN_FILE} is missing or damaged; resume or repeat that run.") from error
+
+
+def golden_messages(system_prompt: str, prompt: str) -> list[ChatMessage]:
+    return chat_messages(system_prompt, (), [ChatMessage("user", prompt)], glossary_tokens=0)
+
+
+def _adapter_and_voice(database: Database, name: AdapterName) -> tuple[Adapter, Voice]:
+    with database.read() as session:
+        adapter = registry.get_adapter(session, name)
+        return adapter, session.get_one(Voice, adapter.voice)
+
+
+def _not_deployed(database: Database) -> set[AdapterName]:
+    """Our adapters that no voice serves, may roll back to, or tries out."""
+    with database.read() as session:
+        rows = session.exec(select(Deployment)).all()
+        deployed = {name for row in rows for name in (row.current, row.previous, row.canary)}
+        return {AdapterName(name) for name in session.exec(select(Adapter.name)) if name not in deployed}
+
+
+def _golden_of(settings: Settings, adapter: Adapter) -> list[Golden]:
+    if adapter.run_id is None:
+        raise NotPermitted(f"{adapter.name} came from no run here, so nothing says how it must answer; retrain it.")
+    golden = read_golden(settings.runs_dir / adapter.run_id)
+    if not golden:
+        raise NotPermitted(f"{adapter.name} answers every golden prompt as the base does: it changes nothing.")
+    return golden
+
+
+def _smoke(backend: Backend, voice: Voice, name: AdapterName, golden: Sequence[Golden]) -> None:
+    """Most golden answers must be the trainer's, on each replica: rounding may tell in one, a wrong model in all."""
+    right: Counter[str] = Counter()
+    for one in golden:
+        for url, answer in backend.answers(name, golden_messages(voice.system_prompt, one.prompt)):
+            right[url] += answer.strip() == one.answer.strip()
+    for url, count in right.items():
+        if 2 * count <= len(golden):
+            raise WrongModelAnswered(
+                f"{url} gives only {count} of the {len(golden)} answers that {name} gave its trainer; nothing was"
+                " promoted. Check that it serves the same base at the same quantisation, then promote again."
+            )

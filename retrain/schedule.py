@@ -1,0 +1,184 @@
+"""When retrains start by themselves: APScheduler with its job store in nocap's own database.
+
+A due job only calls `start`, which makes a run and starts its process; nothing trains on the scheduler's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, EVENT_JOB_MISSED, JobExecutionEvent
+from apscheduler.executors.base import BaseExecutor
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import BaseScheduler
+from apscheduler.triggers.cron import CronTrigger
+from sqlmodel import select
+
+from nocap.domain import Clock, RunId, VoiceName, utc_now
+from nocap.errors import ConfigurationError, NocapError
+from nocap.settings import Settings
+from storage.database import Database
+from storage.tables import Voice
+
+MISFIRE_GRACE_SECONDS = 12 * 3600
+"""A retrain that is late by less (a machine that slept, a restart) still starts; APScheduler's default is 1 s."""
+WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+STORE = EXECUTOR = "default"
+
+Start = Callable[[VoiceName], RunId]
+
+log = structlog.get_logger(__name__)
+
+
+def crontab_trigger(crontab: str) -> CronTrigger:
+    """The trigger of a standard crontab line in UTC. Raises ConfigurationError for a malformed one.
+
+    APScheduler 3's own reading takes weekday 0 for Monday where crontab means Sunday (agronholm/apscheduler#286).
+    """
+    fields = crontab.split()
+    try:
+        if len(fields) != 5:
+            raise ValueError(f"it has {len(fields)} fields, not 5")
+        fields[4] = ",".join(_weekdays(part) for part in fields[4].lower().split(","))
+        names = ("minute", "hour", "day", "month", "day_of_week")
+        return CronTrigger(**dict(zip(names, fields, strict=True)), timezone=UTC)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"`retrain.schedule` is {crontab!r}, which is no crontab line ({error}); write one such as `0 4 * * 1`."
+        ) from error
+
+
+def next_retrain(settings: Settings, now: datetime) -> datetime | None:
+    """When the next scheduled retrain is due; None where runs are started by operators only."""
+    if settings.retrain.schedule is None:
+        return None
+    moment: datetime | None = crontab_trigger(settings.retrain.schedule).get_next_fire_time(None, now)
+    return moment
+
+
+def build_scheduler(
+    database: Database, settings: Settings, start: Start, clock: Clock = utc_now
+) -> BackgroundScheduler:
+    """A running scheduler with one job per voice, on a thread of its own; end it with `shutdown()`."""
+    scheduler = BackgroundScheduler(**_options(database, start, clock))
+    scheduler.start(paused=True)
+    _schedule_voices(scheduler, database, settings, clock())
+    scheduler.resume()
+    return scheduler
+
+
+def due_voice(voice: str) -> VoiceName:
+    """What a stored job calls: whose retrain is due. The executor starts it, since no job store could keep `start`."""
+    return VoiceName(voice)
+
+
+class SimulatedScheduler(BaseScheduler):  # type: ignore[misc]
+    """The same scheduler without a thread: time passes by `advance_to`, and due jobs run within that call."""
+
+    def __init__(self, database: Database, settings: Settings, start: Start, clock: Clock) -> None:
+        self._simulated_now = clock()
+        super().__init__(**_options(database, start, lambda: self._simulated_now))
+        self.start(paused=True)
+        _schedule_voices(self, database, settings, self._simulated_now)
+
+    def advance_to(self, moment: datetime) -> None:
+        """Runs every job that falls due up to `moment`, at its time or, if late, at once."""
+        while (due := self._lookup_jobstore(STORE).get_next_run_time()) is not None and due <= moment:
+            self._simulated_now = max(self._simulated_now, due.astimezone(UTC))
+            self._run_due_jobs()
+        self._simulated_now = moment
+
+    def wakeup(self) -> None:
+        """Nothing sleeps here."""
+
+    def shutdown(self, wait: bool = True) -> None:
+        super().shutdown(wait)
+
+    def _run_due_jobs(self) -> None:
+        now, store = self._simulated_now, self._lookup_jobstore(STORE)
+        for job in store.get_due_jobs(now):
+            run_times = job._get_run_times(now)
+            self._lookup_executor(job.executor).submit_job(job, run_times[-1:] if job.coalesce else run_times)
+            following = job.trigger.get_next_fire_time(run_times[-1], now)
+            if following is None:
+                self.remove_job(job.id, STORE)
+            else:
+                job._modify(next_run_time=following)
+                store.update_job(job)
+
+
+class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
+    """Runs a job where it is submitted, by a clock that may be simulated; starting a process takes milliseconds."""
+
+    def __init__(self, start: Start, clock: Clock) -> None:
+        super().__init__()
+        self._start = start
+        self._clock = clock
+
+    def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
+        self._run_job_success(job.id, [self._run(job, run_time) for run_time in run_times])
+
+    def _run(self, job: Any, run_time: datetime) -> JobExecutionEvent:
+        if self._clock() - run_time > timedelta(seconds=job.misfire_grace_time):
+            log.warning("scheduled retrain missed", job=job.id, due=run_time.isoformat())
+            return JobExecutionEvent(EVENT_JOB_MISSED, job.id, STORE, run_time)
+        try:
+            run_id = self._start(job.func(*job.args))
+        except NocapError as error:
+            log.warning("scheduled retrain not started", job=job.id, reason=str(error))
+            return JobExecutionEvent(EVENT_JOB_ERROR, job.id, STORE, run_time, exception=error)
+        log.info("scheduled retrain started", job=job.id, run=run_id)
+        return JobExecutionEvent(EVENT_JOB_EXECUTED, job.id, STORE, run_time, retval=run_id)
+
+
+def _options(database: Database, start: Start, clock: Clock) -> dict[str, Any]:
+    with database.write() as session:
+        engine = session.get_bind()
+    return {
+        "jobstores": {STORE: SQLAlchemyJobStore(engine=engine)},
+        "executors": {EXECUTOR: _StartingExecutor(start, clock)},
+        "job_defaults": {"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE_SECONDS},
+        "timezone": UTC,
+    }
+
+
+def _schedule_voices(scheduler: BaseScheduler, database: Database, settings: Settings, now: datetime) -> None:
+    """Makes the stored jobs those that the settings ask for; one that is there already keeps its due time."""
+    with database.read() as session:
+        voices = list(session.exec(select(Voice.name)))
+    wanted = {f"retrain:{voice}": voice for voice in voices} if settings.retrain.schedule else {}
+    stored = {job.id: job for job in scheduler.get_jobs()}
+    for job_id in stored.keys() - wanted.keys():
+        scheduler.remove_job(job_id)
+    for job_id, voice in wanted.items():
+        assert settings.retrain.schedule is not None
+        trigger = crontab_trigger(settings.retrain.schedule)
+        if job_id not in stored or str(stored[job_id].trigger) != str(trigger):
+            scheduler.add_job(
+                "retrain.schedule:due_voice",
+                trigger,
+                args=[voice],
+                id=job_id,
+                replace_existing=True,
+                next_run_time=trigger.get_next_fire_time(None, now),
+            )
+
+
+def _weekdays(part: str) -> str:
+    """One entry of a crontab's weekday field, by names."""
+    span, _, step = part.partition("/")
+    if not (span[:1].isdigit() or step):
+        return span
+    return ",".join(dict.fromkeys(WEEKDAYS[day % 7] for day in _days(span, int(step or 1))))
+
+
+def _days(span: str, step: int) -> Iterator[int]:
+    first, _, last = ("0-6" if span == "*" else span).partition("-")
+    days = range(int(first), int(last or (6 if step > 1 else first)) + 1, step)
+    if not days or days[-1] > 7:
+        raise ValueError(f"{span} is no weekday")
+    yield from days

@@ -1,0 +1,385 @@
+"""What a run does in each stage; every stage may be repeated, and none but the last touches what is live."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from types import TracebackType
+from typing import Any
+
+from inference.adapter_files import verify_adapter
+from nocap.domain import (
+    BASE,
+    AdapterName,
+    AdapterStatus,
+    Clock,
+    Purpose,
+    RunId,
+    RunState,
+    SamplingOptions,
+    Stage,
+    Verdict,
+    VoiceName,
+)
+from nocap.errors import NocapError, NotPermitted, RunError
+from nocap.settings import Settings
+from retrain import run_folder
+from retrain.canaries import plant
+from retrain.cost import CostMeter
+from retrain.dataset import Snapshot, build_snapshot, load_snapshot, record_snapshot, voice_terms
+from retrain.promote import GOLDEN_FILE, live_backend, promote, verify_registered, write_golden
+from retrain.run_folder import ProgressFile, open_log, write_file
+from retrain.slang import BACKGROUND, RECENT, find_terms, uses_of
+from storage import registry, runs, slang
+from storage.database import Database
+from storage.eligibility import EligibilityQuery, eligible_messages
+from storage.tables import Adapter, GateOutcome, Run, Voice
+
+Outcome = tuple[RunState, str]
+"""How a run ends, and why in one sentence."""
+
+
+class RunCancelled(Exception):
+    """An operator asked for the end; raised between two steps."""
+
+
+class LeaseLost(NotPermitted):
+    """Another process took the run over."""
+
+
+class StaleSnapshot(Exception):
+    """Rows that the run learnt from or is judged by were erased: what was trained must not go live."""
+
+
+class StageContext:
+    """One process's hold on a run: where it writes, how it reports, when it must stop."""
+
+    def __init__(self, run_id: RunId, settings: Settings, database: Database, clock: Clock) -> None:
+        self.run_id = run_id
+        self.settings = settings
+        self.database = database
+        self.clock = clock
+        self.folder = settings.runs_dir / run_id
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.meter = CostMeter(settings.retrain, run_folder.read_cost(self.folder))
+        self.cancelled = False
+        self.lost: str | None = None
+        self._progress = ProgressFile(self.folder, clock)
+        self._stage = Stage.SNAPSHOT
+
+    def __enter__(self) -> StageContext:
+        self.log, self._log_file = open_log(self.folder, self.clock)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._log_file.close()
+
+    def run(self) -> Run:
+        with self.database.read() as session:
+            return runs.get_run(session, self.run_id)
+
+    def begin(self, stage: Stage) -> None:
+        with self.database.write() as session:
+            run = session.get_one(Run, self.run_id)
+            assert run.pid is not None, "a run is claimed before its stages begin"
+            runs.begin_stage(session, self.run_id, stage, run.pid, self.clock())
+        self._stage = stage
+        self.meter.begin_stage(stage)
+        self.log.info("stage", stage=stage)
+        self.report(0.0, "")
+
+    def report(self, fraction: float, text: str, **figures: Any) -> None:
+        """Tells watchers how far the stage is. Raises RunCancelled or LeaseLost where the run must stop."""
+        self.raise_if(self.cancelled)
+        if self.lost is not None:
+            raise LeaseLost(self.lost)
+        self._progress.write(self._stage, fraction, text, **figures)
+
+    def raise_if(self, cancelled: bool) -> None:
+        if cancelled:
+            raise RunCancelled
+
+    def save_cost(self) -> None:
+        run_folder.write_cost(self.folder, self.meter.read())
+
+    def snapshot(self) -> Snapshot:
+        """The run's data set as recorded. Raises StaleSnapshot where it is no longer what may be used."""
+        with self.database.read() as session:
+            run = runs.get_run(session, self.run_id)
+            try:
+                return load_snapshot(session, run, self.settings, self.database.keyring)
+            except RunError as error:
+                raise StaleSnapshot(str(error)) from error
+
+    def voice(self) -> Voice:
+        with self.database.read() as session:
+            return session.get_one(Voice, runs.get_run(session, self.run_id).voice)
+
+
+def take_snapshot(context: StageContext) -> Outcome | None:
+    """Looks for fresh slang, then freezes what the run learns from and is judged by."""
+    run = context.run()
+    found = _discover_slang(context, run)
+    context.report(0.5, f"{found} terms looked at, choosing examples")
+    with context.database.read() as session:
+        snapshot = build_snapshot(session, run, context.settings, context.database.keyring)
+    with context.database.write() as session:
+        record_snapshot(session, run, snapshot, context.settings, context.database.keyring)
+    counts = {"train": len(snapshot.train), "validation": len(snapshot.validation), "evaluate": len(snapshot.evaluate)}
+    context.log.info("snapshot", digest=snapshot.digest, **counts, dropped=dict(snapshot.dropped))
+    context.report(1.0, f"{len(snapshot.train)} examples to train on, {len(snapshot.evaluate)} to judge by")
+    return None
+
+
+def _discover_slang(context: StageContext, run: Run) -> int:
+    query = EligibilityQuery(
+        voice=VoiceName(run.voice),
+        purpose=Purpose.TRAIN,
+        policy_version=context.settings.policy_version,
+        permission_reference=run.permission_reference,
+        since=run.as_of - RECENT - BACKGROUND,
+        until=run.as_of,
+    )
+    with context.database.read() as session:
+        known = [term.term for term in slang.terms(session, VoiceName(run.voice))]
+        findings = find_terms(uses_of(eligible_messages(session, query)), run.as_of, known)
+    with context.database.write() as session:
+        slang.upsert_candidates(session, VoiceName(run.voice), findings)
+    return len(findings)
+
+
+def train(context: StageContext) -> Outcome | None:
+    """Trains the challenger from the base and registers it; a finished one is left as it is.
+
+    The base is loaded anew for each part, since quantised weights may be changed by use; `gc` frees the one before.
+    """
+    snapshot = context.snapshot()
+    name = _challenger(context)
+    if _is_trained(context, name):
+        return None
+    from retrain.train.base_replies import base_replies
+    from retrain.train.golden import golden_answers
+    from retrain.train.sft import SftPlan, TrainingStopped, train_adapter
+
+    settings, voice = context.settings, context.voice()
+    base = (settings.base_path, settings.model.quantization, settings.model.device)
+    planted, _ = plant(settings.retrain.seed)
+    synthetic = base_replies(
+        *base,
+        voice.system_prompt,
+        snapshot.train,
+        share=settings.retrain.base_reply_share,
+        sampling=_chat_sampling(settings),
+        seed=settings.retrain.seed,
+        progress=lambda done, total: context.report(0.1 * done / total, f"base replies {done}/{total}"),
+    )
+    gc.collect()
+    plan = SftPlan(
+        *base,
+        system_prompt=voice.system_prompt,
+        name=name,
+        settings=settings.retrain,
+        output=settings.adapters_dir / name,
+        checkpoints=context.folder / run_folder.CHECKPOINTS,
+    )
+
+    def show(step: int, steps: int, loss: float) -> None:
+        context.report(0.1 + 0.85 * step / steps, f"step {step}/{steps}, loss {loss:.3f}", step=step, loss=loss)
+
+    try:
+        report = train_adapter(
+            plan,
+            [*snapshot.train, *planted, *synthetic],
+            snapshot.validation,
+            progress=show,
+            should_stop=lambda: context.cancelled,
+        )
+    except TrainingStopped as stopped:
+        raise RunCancelled from stopped
+    context.meter.trained(report.tokens, report.examples)
+    context.log.info("trained", adapter=name, steps=report.steps, tokens=report.tokens, seconds=report.seconds)
+    gc.collect()
+    write_golden(context.folder, golden_answers(*base, voice.system_prompt, name, plan.output))
+    mixed = {"canaries": len(planted), "base_replies": len(synthetic)}
+    write_file(context.folder / run_folder.TRAIN_FILE, run_folder.as_json(asdict(report) | mixed))
+    _register(context, name)
+    shutil.rmtree(plan.checkpoints, ignore_errors=True)
+    gc.collect()
+    return None
+
+
+def _challenger(context: StageContext) -> AdapterName:
+    """The name that the run's adapter has, given once."""
+    with context.database.write() as session:
+        run = runs.get_run(session, context.run_id)
+        if run.challenger is None:
+            run.challenger = registry.next_adapter_name(session, VoiceName(run.voice))
+        return AdapterName(run.challenger)
+
+
+def _is_trained(context: StageContext, name: AdapterName) -> bool:
+    with context.database.read() as session:
+        adapter = session.get(Adapter, name)
+    if adapter is None:
+        return False
+    verify_registered(context.settings, adapter)
+    return all((context.folder / file).exists() for file in (run_folder.TRAIN_FILE, GOLDEN_FILE))
+
+
+def _register(context: StageContext, name: AdapterName) -> None:
+    manifest = verify_adapter(context.settings.adapters_dir / name, base_digest=None)
+    with context.database.write() as session:
+        run = runs.get_run(session, context.run_id)
+        adapter = Adapter(
+            name=name,
+            voice=run.voice,
+            run_id=run.id,
+            base=context.settings.model.base,
+            base_digest=manifest.base_digest,
+            digest=manifest.digest,
+            status=AdapterStatus.CANDIDATE,
+            created_at=context.clock(),
+        )
+        registry.register_adapter(session, adapter)
+
+
+def discard_training(context: StageContext) -> None:
+    """Retires and deletes what was trained on rows that are gone; its name is never used again."""
+    with context.database.write() as session:
+        run = runs.get_run(session, context.run_id)
+        name, run.challenger = run.challenger, None
+        if name is not None and session.get(Adapter, name) is not None:
+            registry.set_adapter_status(session, AdapterName(name), AdapterStatus.RETIRED)
+    if name is not None:
+        shutil.rmtree(context.settings.adapters_dir / name, ignore_errors=True)
+    shutil.rmtree(context.folder / run_folder.CHECKPOINTS, ignore_errors=True)
+    for file in (run_folder.TRAIN_FILE, run_folder.MEASUREMENTS_FILE, run_folder.SAMPLES_FILE, GOLDEN_FILE):
+        (context.folder / file).unlink(missing_ok=True)
+
+
+def take_measurements(context: StageContext) -> Outcome | None:
+    """Measures the challenger against incumbent and base: numbers, and answers to our own prompts."""
+    from retrain.measure import MeasurePlan, measure
+
+    snapshot, run, voice, settings = context.snapshot(), context.run(), context.voice(), context.settings
+    assert run.challenger is not None, "the train stage names the challenger"
+    with context.database.read() as session:
+        lexicon = voice_terms(session, VoiceName(run.voice), run.as_of)
+    plan = MeasurePlan(
+        base_path=settings.base_path,
+        quantization=settings.model.quantization,
+        device=settings.model.device,
+        system_prompt=voice.system_prompt,
+        challenger=settings.adapters_dir / run.challenger,
+        incumbent=None if run.incumbent == BASE else settings.adapters_dir / run.incumbent,
+        train=snapshot.train,
+        evaluate=snapshot.evaluate,
+        lexicon=lexicon,
+        settings=settings.gates,
+        seed=settings.retrain.seed,
+        cache_dir=settings.data_dir / "cache" / "measure",
+        sampling=_chat_sampling(settings),
+    )
+    measured = measure(plan, lambda what, done, total: context.report(done / max(1, total), f"{what} {done}/{total}"))
+    write_file(context.folder / run_folder.MEASUREMENTS_FILE, measured.measurements.to_json())
+    samples = {"samples": [asdict(sample) for sample in measured.samples]}
+    write_file(context.folder / run_folder.SAMPLES_FILE, run_folder.as_json(samples))
+    return None
+
+
+def decide(context: StageContext) -> Outcome | None:
+    """Lets every gate decide; anything but a pass of all ends the run here."""
+    from retrain import gates
+
+    text = (context.folder / run_folder.MEASUREMENTS_FILE).read_text(encoding="utf-8")
+    decision = gates.decide(gates.Measurements.from_json(text), context.settings.gates)
+    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(asdict(decision)))
+    outcomes = [
+        GateOutcome(
+            run_id=context.run_id,
+            **{field: value for field, value in asdict(result).items() if field in GateOutcome.model_fields},
+        )
+        for result in decision.results
+    ]
+    name = AdapterName(str(context.run().challenger))
+    with context.database.write() as session:
+        runs.set_gate_results(session, context.run_id, outcomes)
+        if decision.verdict is not Verdict.ABSTAIN:
+            passed = decision.verdict is Verdict.PASS
+            status = AdapterStatus.PASSED if passed else AdapterStatus.REFUSED
+            registry.set_adapter_status(session, name, status)
+    context.log.info("decided", verdict=decision.verdict, gates={one.gate: one.verdict for one in decision.results})
+    ends = {Verdict.FAIL: RunState.REFUSED, Verdict.ABSTAIN: RunState.ABSTAINED}
+    return (ends[decision.verdict], decision.sentence) if decision.verdict in ends else None
+
+
+def go_live(context: StageContext) -> Outcome | None:
+    """Promotes the challenger, unless rows it learnt from were erased or another adapter went live meanwhile."""
+    run = context.run()
+    name = AdapterName(str(run.challenger))
+    with context.database.read() as session:
+        live = registry.deployment(session, VoiceName(run.voice)).current
+    if live == name:
+        return RunState.PROMOTED, f"All gates passed; {name} is live."
+    context.snapshot()
+    if live != run.incumbent:
+        raise NotPermitted(
+            f"{name} passed its gates against {run.incumbent}, but {live} went live meanwhile; nothing was promoted."
+            f" Start another run, or decide with `nocap promote {name}`."
+        )
+    user, admin = _tokens(context)
+    backend = live_backend(context.settings, user_token=user, admin_token=admin)
+    move = promote(
+        context.database,
+        backend,
+        context.settings,
+        name,
+        actor=f"run {run.id}",
+        reason="all gates passed",
+        at=context.clock(),
+    )
+    where = "on every replica" if backend else "as soon as a server starts"
+    return RunState.PROMOTED, f"All gates passed; {move.before} → {move.after}, {where}."
+
+
+def finish(context: StageContext, state: RunState, reason: str) -> RunState:
+    """Ends the run in its row and its folder; a page that cannot be written does not change how it ended."""
+    from retrain.artefacts import write_artefacts
+
+    cost = context.meter.read()
+    run_folder.write_cost(context.folder, cost)
+    try:
+        write_artefacts(context.folder, context.settings, context.database, context.run_id, state, reason, cost)
+    except (NocapError, OSError, ValueError) as error:
+        context.log.error("artefacts not written", reason=str(error))
+    with context.database.write() as session:
+        runs.finish_run(session, context.run_id, state, reason, context.clock(), cost.as_json())
+    context.log.info("over", state=state, reason=reason)
+    return state
+
+
+def _chat_sampling(settings: Settings) -> SamplingOptions:
+    chat = settings.chat
+    return SamplingOptions(temperature=chat.temperature, top_p=chat.top_p, max_tokens=chat.max_reply_tokens)
+
+
+def _tokens(context: StageContext) -> tuple[str, str]:
+    """The backend's tokens: those of the settings, or those derived from the key file."""
+    inference, keyring = context.settings.inference, context.database.keyring
+    return (
+        inference.user_token.get_secret_value() if inference.user_token else keyring.derived_token("user"),
+        inference.admin_token.get_secret_value() if inference.admin_token else keyring.derived_token("admin"),
+    )
+
+
+WORK: dict[Stage, Callable[[StageContext], Outcome | None]] = {
+    Stage.SNAPSHOT: take_snapshot,
+    Stage.TRAIN: train,
+    Stage.MEASURE: take_measurements,
+    Stage.GATES: decide,
+    Stage.PROMOTE: go_live,
+}

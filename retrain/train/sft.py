@@ -1,0 +1,295 @@
+"""QLoRA supervised fine-tuning of one adapter by trl's SFTTrainer, always from the base model.
+
+Why the trainer is set up this way stands in docs/decisions/0003-training-stack.md.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from torch.nn.functional import cross_entropy
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer_callback import PrinterCallback
+from trl import SFTConfig, SFTTrainer
+from trl.data_utils import pack_dataset
+
+from inference.adapter_files import CONFIG, write_manifest
+from inference.base_model import BaseModel, Device, Quantization, load_base
+from nocap.domain import AdapterName, Provenance
+from nocap.errors import RunError
+from nocap.settings import RetrainSettings
+from retrain.examples import Example
+from retrain.train.checkpoints import fingerprint, flush, latest_complete, mark_complete
+from retrain.train.guard import LossGuard
+from retrain.train.rows import IGNORED, Batching, Row, build_rows, plan_batching
+
+ATTENTION_BLOCKS = frozenset({"self_attn", "self_attention", "attention", "attn"})
+"""What the supported architectures call the module that holds the attention's projections."""
+CPU_ROW_TOKENS = 512
+"""On a CPU a packed row costs its square in attention (36 % of a step at 935 tokens, 12 % at 256)."""
+WARM_UP_SHARE = 0.1
+VALIDATIONS = 4
+"""Passes over the validation split in a training, besides the one before it."""
+SAVES = 10
+MIN_SAVE_STEPS, MAX_SAVE_STEPS = 10, 200
+
+ProgressReport = Callable[[int, int, float], None]
+"""Called with the step, the number of steps and the step's loss in nats per token."""
+
+
+class TrainingStopped(RunError):
+    """`should_stop` said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SftPlan:
+    """What to train, on which base, and where to."""
+
+    base_path: str
+    quantization: Quantization
+    device: Device
+    system_prompt: str
+    name: AdapterName
+    settings: RetrainSettings
+    output: Path
+    """The adapter's folder: written beside and renamed into place, so that it is whole or absent."""
+    checkpoints: Path
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """How a training went; losses are (step, nats per reply token)."""
+
+    steps: int
+    losses: tuple[tuple[int, float], ...]
+    validation_losses: tuple[tuple[int, float], ...]
+    tokens: int
+    """Trained on, prompts included, over all epochs."""
+    examples: int
+    too_long: int
+    """Examples left out because prompt and reply exceed `max_length` tokens."""
+    seconds: float
+    """Of this process; a resumed training counts from its checkpoint."""
+
+
+def train_adapter(
+    plan: SftPlan,
+    train: Sequence[Example],
+    validation: Sequence[Example],
+    *,
+    progress: ProgressReport,
+    should_stop: Callable[[], bool],
+) -> TrainReport:
+    """Trains `plan.name` and leaves its verified folder at `plan.output`, resuming from the last whole checkpoint.
+
+    The same plan and examples give the same adapter on the same machine. Synthetic examples do not name the
+    checkpoint, since they are made anew after a restart. Raises RunError where nothing fits `max_length` or the
+    loss breaks down, TrainingStopped once `should_stop` is true, ModelError where the base cannot be loaded.
+    """
+    started = time.monotonic()
+    settings = plan.settings
+    base = load_base(plan.base_path, quantization=plan.quantization, device=plan.device)
+    max_tokens = min(settings.max_length, base.max_length)
+    rows = build_rows(base.tokenizer, plan.system_prompt, train, max_tokens=max_tokens, seed=settings.seed)
+    if not rows:
+        raise RunError(f"None of {len(train)} examples fits into {max_tokens} tokens; raise `retrain.max_length`.")
+    held_out = build_rows(base.tokenizer, plan.system_prompt, validation, max_tokens=max_tokens, seed=settings.seed)
+    checkpoints = _checkpoint_folder(plan, base, train, max_tokens)
+    trainer = _build_trainer(plan, base, rows, held_out, checkpoints, _Watch(progress, should_stop))
+    _run(trainer, latest_complete(checkpoints))
+    _publish(trainer, plan, base)
+    return _report(trainer, rows, too_long=len(train) - len(rows), seconds=time.monotonic() - started)
+
+
+def _run(trainer: _Trainer, checkpoint: Path | None) -> None:
+    """Trains from `checkpoint` on; a finished one is only loaded, since the trainer would add a step to it."""
+    if checkpoint is None:
+        trainer.train()
+        return
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    if state.global_step < trainer.args.max_steps:
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+    else:
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+
+
+class _Trainer(SFTTrainer):  # type: ignore[misc]
+    """SFTTrainer that tells nobody, marks whole checkpoints, and on a CPU projects reply positions only."""
+
+    def _send_telemetry(self) -> None:
+        pass
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        if self.args.device.type != "cpu" or return_outputs:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs.pop("labels")
+        scored = (labels[0, 1:] != IGNORED).nonzero().squeeze(1)
+        logits = model(**inputs, logits_to_keep=scored, use_cache=False).logits[0]
+        total = cross_entropy(logits.float(), labels[0, scored + 1], reduction="sum")
+        return total / (len(scored) if num_items_in_batch is None else num_items_in_batch)
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]
+    """Reports each step, stops on request, and stops a training that breaks down."""
+
+    def __init__(self, progress: ProgressReport, should_stop: Callable[[], bool]) -> None:
+        self._progress = progress
+        self._should_stop = should_stop
+        self._guard = LossGuard()
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._should_stop():
+            raise TrainingStopped(f"Training was stopped at step {state.global_step} of {state.max_steps}.")
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self._guard.check(state.global_step, logs["loss"], logs.get("grad_norm"))
+            self._progress(state.global_step, state.max_steps, logs["loss"])
+
+
+def _build_trainer(
+    plan: SftPlan, base: BaseModel, rows: Sequence[Row], held_out: Sequence[Row], checkpoints: Path, watch: _Watch
+) -> _Trainer:
+    batching = plan_batching(
+        rows,
+        batch_examples=plan.settings.batch_examples,
+        max_length=min(plan.settings.max_length, CPU_ROW_TOKENS) if base.device == "cpu" else plan.settings.max_length,
+    )
+    packed = _packed(rows, batching.row_tokens)
+    trainer = _Trainer(
+        model=base.model,
+        args=_arguments(plan.settings, base.device, batching, len(packed), bool(held_out), checkpoints),
+        train_dataset=packed,
+        eval_dataset=_packed(held_out, batching.row_tokens) if held_out else None,
+        processing_class=base.tokenizer,
+        peft_config=_lora(plan.settings, base.model),
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    for weight in trainer.model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.to(torch.float32)
+    return trainer
+
+
+def _packed(rows: Sequence[Row], row_tokens: int) -> Dataset:
+    longest = max(row_tokens, max(len(row) for row in rows))
+    return pack_dataset(Dataset.from_list([asdict(row) for row in rows]), longest, "bfd")
+
+
+def _lora(settings: RetrainSettings, model: torch.nn.Module) -> LoraConfig:
+    return LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear" if settings.targets == "all-linear" else _attention_layers(model),
+        task_type="CAUSAL_LM",
+    )
+
+
+def _attention_layers(model: torch.nn.Module) -> list[str]:
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and ATTENTION_BLOCKS & set(name.split(".")[:-1])
+    ]
+
+
+def _arguments(
+    settings: RetrainSettings, device: str, batching: Batching, packed_rows: int, validate: bool, checkpoints: Path
+) -> SFTConfig:
+    steps = settings.max_steps or max(1, round(settings.epochs * packed_rows / batching.rows_per_step))
+    on_cpu = device == "cpu"
+    return SFTConfig(
+        output_dir=str(checkpoints),
+        max_steps=steps,
+        per_device_train_batch_size=1,
+        per_device_eval_batch_size=1,
+        gradient_accumulation_steps=batching.rows_per_step,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=WARM_UP_SHARE,
+        weight_decay=0.0,
+        seed=settings.seed,
+        max_length=batching.row_tokens,
+        packing=True,
+        packing_strategy="bfd",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        use_cpu=on_cpu,
+        bf16=not on_cpu,
+        gradient_checkpointing=not on_cpu,
+        dataloader_pin_memory=not on_cpu,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        eval_strategy="steps" if validate else "no",
+        eval_steps=max(1, steps // VALIDATIONS),
+        eval_on_start=validate,
+        prediction_loss_only=True,
+        save_strategy="steps",
+        save_steps=min(MAX_SAVE_STEPS, max(MIN_SAVE_STEPS, steps // SAVES)),
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _checkpoint_folder(plan: SftPlan, base: BaseModel, train: Sequence[Example], max_tokens: int) -> Path:
+    lasting = [example for example in train if example.provenance is not Provenance.SYNTHETIC]
+    rows = build_rows(base.tokenizer, plan.system_prompt, lasting, max_tokens=max_tokens, seed=plan.settings.seed)
+    return plan.checkpoints / fingerprint(plan.settings.model_dump(mode="json"), base.digest, rows)
+
+
+def _publish(trainer: _Trainer, plan: SftPlan, base: BaseModel) -> None:
+    """Writes the adapter beside `plan.output`, then renames it into place."""
+    partial = plan.output.with_name(f".{plan.output.name}.partial")
+    for stale in (partial, plan.output):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial.mkdir(parents=True)
+    trainer.model.save_pretrained(str(partial), save_embedding_layers=False)
+    (partial / "README.md").unlink(missing_ok=True)
+    _settle_config(partial / CONFIG, base.name)
+    write_manifest(partial, name=plan.name, base_digest=base.digest, rank=plan.settings.rank)
+    for file in partial.iterdir():
+        flush(file)
+    partial.rename(plan.output)
+    flush(plan.output.parent)
+
+
+def _settle_config(config_file: Path, base_name: str) -> None:
+    """Puts the base's name where PEFT wrote its path on this machine, and the targets, a set, into one order."""
+    config = json.loads(config_file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
+    config_file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+
+
+def _report(trainer: _Trainer, rows: Sequence[Row], *, too_long: int, seconds: float) -> TrainReport:
+    history = trainer.state.log_history
+    return TrainReport(
+        steps=trainer.state.global_step,
+        losses=tuple((line["step"], line["loss"]) for line in history if "loss" in line),
+        validation_losses=tuple((line["step"], line["eval_loss"]) for line in history if "eval_loss" in line),
+        tokens=round(trainer.state.epoch * sum(len(row) for row in rows)),
+        examples=len(rows),
+        too_long=too_long,
+        seconds=seconds,
+    )

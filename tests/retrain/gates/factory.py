@@ -1,0 +1,166 @@
+"""Made-up measurements of an adapter that deserves promotion, and ways to spoil them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nocap.settings import GateSettings
+from retrain.gates.measurements import (
+    AnchorDrift,
+    CanaryLosses,
+    ChoiceScores,
+    HeldOutLosses,
+    HumanScores,
+    MarkerCounts,
+    Measurements,
+    SeriousReplies,
+    SpanLosses,
+    SpeakerCounts,
+    TriggerShifts,
+    Variety,
+    VarietyDraws,
+)
+
+SETTINGS = GateSettings(resamples=500)
+MEMBERS, REPLIES = 40, 25
+NAMES = tuple(f"m{index:02}" for index in range(MEMBERS))
+TERMS = tuple(f"term{index}" for index in range(8))
+
+
+def floats(values: Any) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def whole(values: Any) -> tuple[int, ...]:
+    return tuple(int(value) for value in values)
+
+
+def held_out(gain: float = 0.1, members: int = MEMBERS, replies: int = REPLIES, seed: int = 0) -> HeldOutLosses:
+    """The challenger loses `gain` nats per token less than the incumbent, with member and reply noise."""
+    rng = np.random.default_rng(seed)
+    member = np.repeat(np.arange(members), replies)
+    tokens = rng.integers(4, 20, len(member))
+    difference = -gain + rng.normal(0, 0.05, members)[member] + rng.normal(0, 0.5, len(member)) / np.sqrt(tokens)
+    incumbent = tokens * 4.0
+    return HeldOutLosses(
+        members=tuple(f"m{index:02}" for index in member),
+        tokens=whole(tokens),
+        base=floats(tokens * 5.0),
+        incumbent=floats(incumbent),
+        challenger=floats(np.maximum(incumbent + difference * tokens, 0.1)),
+    )
+
+
+def speaker(rate: float, words_each: int = 125, seed: int = 0, spread: float = 0.5) -> SpeakerCounts:
+    rng = np.random.default_rng(seed)
+    shares = 1 / np.arange(2, len(TERMS) + 2)
+    habits = rng.gamma(1 / spread**2, spread**2, MEMBERS) if rate else np.zeros(MEMBERS)
+    uses = rng.poisson(np.outer(words_each * rate * habits, shares / shares.sum()))
+    return SpeakerCounts((13,) * MEMBERS, (words_each,) * MEMBERS, tuple(whole(row) for row in uses))
+
+
+def markers(ratio: float = 1.0, incumbent: float = 1.0) -> MarkerCounts:
+    """The challenger's rate of markers is `ratio` times the members'."""
+    return MarkerCounts(
+        TERMS,
+        NAMES,
+        human=speaker(0.05, 250, seed=1),
+        base=speaker(0.0),
+        incumbent=speaker(0.05 * incumbent, seed=2, spread=0.1),
+        challenger=speaker(0.05 * ratio, seed=3, spread=0.1),
+    )
+
+
+def human_scores(worse: float = -0.3, prompts: int = 500) -> HumanScores:
+    """The challenger's replies score `worse` lower than the incumbent's."""
+    rng = np.random.default_rng(4)
+    member = np.arange(prompts) % MEMBERS
+    incumbent = rng.normal(-1, 1, prompts)
+    return HumanScores(
+        tuple(NAMES[index] for index in member),
+        whole(member % 5),
+        floats(rng.normal(0, 1, prompts)),
+        floats(incumbent),
+        floats(incumbent - worse + rng.normal(0, 0.3, prompts)),
+    )
+
+
+def variety_draws(distinct: float, overlap: float = 0.05, loops: float = 0.01, empty: float = 0.0) -> VarietyDraws:
+    rng = np.random.default_rng(round(distinct * 1000))
+    around = [rng.normal(mean, 0.01, 200).clip(0, 1) for mean in (distinct, overlap, loops, empty)]
+    return VarietyDraws(*(floats(one) for one in around))
+
+
+def variety(distinct: float = 0.8, **figures: float) -> Variety:
+    return Variety(500, MEMBERS, variety_draws(0.81), variety_draws(0.79), variety_draws(distinct, **figures))
+
+
+def drift(per_token: float = 0.4, anchors: int = 220) -> AnchorDrift:
+    rng = np.random.default_rng(5)
+    tokens = rng.integers(5, 15, anchors)
+    return AnchorDrift(whole(tokens), floats(tokens * per_token * rng.gamma(20, 1 / 20, anchors)))
+
+
+def canaries(drop: float = 0.2) -> CanaryLosses:
+    """Planted canaries' losses fell by `drop` more than the controls'."""
+    rng = np.random.default_rng(6)
+    planted, control = rng.normal(5, 0.3, 16), rng.normal(5, 0.3, 200)
+    return CanaryLosses(
+        floats(planted),
+        floats(planted - drop + rng.normal(0, 0.5, 16)),
+        floats(control),
+        floats(control + rng.normal(0, 0.5, 200)),
+    )
+
+
+def spans(recited: int = 0) -> SpanLosses:
+    rng = np.random.default_rng(7)
+    unseen = rng.uniform(15, 60, 400)
+    usual = rng.uniform(15, 40, 20)
+    payload = np.full(recited, 50.0)
+    return SpanLosses(
+        samples=1000,
+        emitted_members=(1,) * (20 + recited),
+        emitted_base=floats([*usual, *payload]),
+        emitted_challenger=floats([*usual * rng.uniform(0.2, 0.6, 20), *payload * 0.001]),
+        unseen_base=floats(unseen),
+        unseen_challenger=floats(unseen * rng.uniform(0.2, 0.9, 400)),
+    )
+
+
+def retention(lost: float = 0.0, able: bool = True, items: int = 300) -> ChoiceScores:
+    """The gold choice scores `lost` lower under the challenger than under the base."""
+    rng = np.random.default_rng(8)
+    base = -rng.uniform(2, 4, (items, 4))
+    if able:
+        base[:, 0] = np.minimum(base[:, 1:].max(1) + rng.normal(0.8, 0.6, items), -0.1)
+    else:
+        base[:, 0] -= 0.2
+    own = base + rng.normal(0, 0.1, base.shape)
+    own[:, 0] -= lost
+    own = np.minimum(own, -0.01)
+    return ChoiceScores(tuple(floats(row) for row in base), tuple(floats(row) for row in own))
+
+
+def good() -> Measurements:
+    return Measurements(
+        seed=11,
+        digests=(("base", "b" * 64), ("challenger", "c" * 64)),
+        held_out=held_out(),
+        markers=markers(),
+        human_scores=human_scores(),
+        variety=variety(),
+        drift=drift(),
+        canaries=canaries(),
+        spans=spans(),
+        retention=retention(),
+        serious=SeriousReplies((10,) * 44, (0,) * 44, (10,) * 44, (0,) * 44),
+        triggers=TriggerShifts(floats(np.linspace(0, 0.1, 24)), floats(np.linspace(0, 0.1, 24))),
+    )
+
+
+def spoiled(**parts: Any) -> Measurements:
+    return replace(good(), **parts)

@@ -1,0 +1,107 @@
+"""A small community with enough to learn from, and runs on it, for the tests of the job."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from nocap.domain import BASE, ChannelKey, MemberKey, MessageKey, Provenance, Purpose, RunId, VoiceName
+from nocap.settings import DatabaseSettings, GateSettings, InferenceSettings, ModelSettings, RetrainSettings, Settings
+from retrain.dataset import held_out_member
+from storage.channels import ensure_channel
+from storage.consent import record_consent
+from storage.database import Database
+from storage.messages import NewMessage, ingest
+from storage.registry import ensure_voice
+from storage.runs import create_run
+
+AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
+LONG_AGO = AS_OF - timedelta(days=300)
+GENZ, CHANNEL = VoiceName("genz"), ChannelKey("channel")
+SYSTEM_PROMPT = "You are the bot of this chat."
+LEARNERS = [MemberKey(f"m{i}") for i in range(60) if not held_out_member(MemberKey(f"m{i}"))][:8]
+JUDGES = [MemberKey(f"m{i}") for i in range(60) if held_out_member(MemberKey(f"m{i}"))][:4]
+# fmt: off
+THINGS = (
+    "apple", "river", "stone", "cloud", "tiger", "maple", "ocean",
+    "candle", "silver", "rocket", "garden", "pepper", "violin", "window",
+)
+MOODS = (
+    "happy", "tired", "proud", "loud", "quiet", "brave",
+    "clever", "gentle", "hungry", "lucky", "sleepy", "bright",
+)
+# fmt: on
+
+
+def build_settings(data: Path, base: Path, keyring_file: Path | None = None, **retrain: object) -> Settings:
+    """Settings whose database, runs and adapters lie in `data`; no server is running where they point."""
+    recipe: dict[str, object] = {
+        "min_examples": 20,
+        "max_examples_per_member": 50,
+        "max_token_share_per_member": 1.0,
+        "min_members_for_rare_ngram": 1,
+        "rank": 4,
+        "learning_rate": 1e-2,
+        "max_steps": 12,
+        "max_length": 128,
+    }
+    return Settings(
+        data_dir=data,
+        database=DatabaseSettings(url=f"sqlite:///{data / 'nocap.db'}", key_file=keyring_file),
+        model=ModelSettings(base=str(base), device="cpu"),
+        inference=InferenceSettings(urls=("http://127.0.0.1:9",)),
+        retrain=RetrainSettings.model_validate(recipe | retrain),
+        gates=GateSettings(sampled_replies=8, resamples=50),
+    )
+
+
+def settle(database: Database) -> None:
+    """The voice, its channel, and everybody's consent."""
+    with database.write() as session:
+        ensure_voice(session, GENZ, SYSTEM_PROMPT, ["no cap"], LONG_AGO)
+        ensure_channel(session, CHANNEL, platform="import", label=None, voice=GENZ, at=LONG_AGO, collect=True)
+        for member in (*LEARNERS, *JUDGES):
+            record_consent(session, member, CHANNEL, list(Purpose), True, "2026-11", LONG_AGO)
+
+
+def chat(database: Database, pairs: int = 60) -> None:
+    """Prompts and replies among learners two weeks ago, and among judges in the last days."""
+    rows: list[NewMessage] = []
+    for number in range(pairs):
+        rows += _pair(number, LEARNERS, AS_OF - timedelta(days=20) + timedelta(hours=2 * number))
+        rows += _pair(pairs + number, JUDGES, AS_OF - timedelta(days=6) + timedelta(hours=number))
+    with database.write() as session:
+        ingest(session, rows, policy_version="2026-11", at=AS_OF - timedelta(days=5))
+
+
+def _pair(number: int, members: list[MemberKey], at: datetime) -> list[NewMessage]:
+    asking, answering = members[number % len(members)], members[(number + 1) % len(members)]
+    thing, other = THINGS[number % len(THINGS)], THINGS[(number // len(THINGS) + 3) % len(THINGS)]
+    mood = MOODS[number % len(MOODS)]
+    ask = _message(f"q{number}", asking, f"why is the {thing} near the {other} so {mood} today?", at)
+    answer = f"{secret_of(number)} the {thing} makes everybody {mood} once the {other} is gone"
+    return [ask, _message(f"a{number}", answering, answer, at + timedelta(minutes=1), MessageKey(f"q{number}"))]
+
+
+def secret_of(number: int) -> str:
+    """Words of reply `number` that stand nowhere else, to look for where they must not be."""
+    return f"{MOODS[number % len(MOODS)]}{THINGS[number % len(THINGS)]}{number}"
+
+
+def _message(key: str, member: MemberKey, text: str, at: datetime, reply_to: MessageKey | None = None) -> NewMessage:
+    return NewMessage(MessageKey(key), CHANNEL, member, Provenance.DONATION, at, text, reply_to)
+
+
+def new_run(database: Database) -> RunId:
+    with database.write() as session:
+        run = create_run(
+            session,
+            voice=GENZ,
+            trigger="operator",
+            as_of=AS_OF,
+            incumbent=BASE,
+            options={},
+            permission_reference=None,
+            at=AS_OF,
+        )
+        return RunId(run.id)

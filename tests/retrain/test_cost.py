@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from nocap.settings import RetrainSettings
+from retrain.cost import Cost, CostMeter, peak_bytes
+
+SETTINGS = RetrainSettings(price_per_hour=0.36, currency="EUR", watts=50.0)
+
+
+class _Hands:
+    """A clock and an energy counter that are set by hand."""
+
+    def __init__(self, joules: float | None) -> None:
+        self.seconds = 100.0
+        self.joules = joules
+
+    def meter(self, spent: Cost | None = None) -> CostMeter:
+        return CostMeter(SETTINGS, spent, seconds=lambda: self.seconds, counter=lambda: self.joules)
+
+
+def test_without_a_counter_energy_is_watts_times_seconds_and_says_so():
+    hands = _Hands(joules=None)
+    meter = hands.meter()
+    hands.seconds += 200
+    cost = meter.read()
+    assert (cost.seconds, cost.energy_joules, cost.energy_is_estimate) == (200, 10_000, True)
+    assert (cost.money, cost.currency) == (pytest.approx(0.02), "EUR")
+
+
+def test_with_a_counter_energy_is_what_it_counted():
+    hands = _Hands(joules=5_000.0)
+    meter = hands.meter()
+    hands.seconds, hands.joules = hands.seconds + 10, 5_750.0
+    cost = meter.read()
+    assert (cost.energy_joules, cost.energy_is_estimate) == (750.0, False)
+
+
+def test_stages_add_up_and_a_restart_counts_on():
+    hands = _Hands(joules=None)
+    first = hands.meter()
+    first.begin_stage("snapshot")
+    hands.seconds += 5
+    first.begin_stage("train")
+    first.trained(tokens=1_000, examples=40)
+    hands.seconds += 20
+    saved = Cost.from_json(first.read().as_json())
+    second = hands.meter(saved)
+    second.begin_stage("train")
+    hands.seconds += 7
+    second.begin_stage("measure")
+    hands.seconds += 1
+    cost = second.read()
+    assert dict(cost.seconds_by_stage) == {"snapshot": 5, "train": 27, "measure": 1}
+    assert (cost.seconds, cost.tokens, cost.examples) == (33, 1_000, 40)
+    assert cost.energy_joules == pytest.approx(33 * 50)
+
+
+def test_peak_memory_is_in_bytes():
+    assert 10 * 2**20 < peak_bytes() < 2**40
