@@ -78,7 +78,8 @@ def find_terms(uses: Iterable[Use], as_of: datetime, known: Collection[str] = ()
         return []
     corpus = _Corpus(wanted, as_of)
     familiar = {corpus.spelled(words(term)) for term in known}
-    candidates = _collapsed([term for term in corpus.candidates() if term.spelled not in familiar])
+    around = [term for term in corpus.candidates() if familiar.isdisjoint((term.spelled, *_parts(term.spelled)))]
+    candidates = _collapsed(around)
     fresh = [corpus.finding(term.display, term.messages) for term in candidates]
     fresh.sort(key=lambda finding: (-finding.score, finding.term))
     return fresh + corpus.known_findings(known)

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from inference.adapter_files import verify_adapter
+from inference.credentials import backend_tokens
+from inference.prompt import chat_messages
 from nocap.domain import (
     BASE,
     AdapterName,
@@ -119,6 +121,14 @@ class StageContext:
         with self.database.read() as session:
             return session.get_one(Voice, runs.get_run(session, self.run_id).voice)
 
+    def system_prompt(self) -> str:
+        """What serving says at the run's moment: the voice's prompt with its approved glossary."""
+        run, voice = self.run(), self.voice()
+        with self.database.read() as session:
+            words = slang.glossary(session, VoiceName(voice.name), run.as_of)
+        messages = chat_messages(voice.system_prompt, words, (), glossary_tokens=self.settings.chat.glossary_tokens)
+        return "".join(message.content for message in messages)
+
 
 def take_snapshot(context: StageContext) -> Outcome | None:
     """Looks for fresh slang, then freezes what the run learns from and is judged by."""
@@ -170,7 +180,7 @@ def train(context: StageContext) -> Outcome | None:
     planted, _ = plant(settings.retrain.seed)
     synthetic = base_replies(
         *base,
-        voice.system_prompt,
+        context.system_prompt(),
         snapshot.train,
         share=settings.retrain.base_reply_share,
         sampling=_chat_sampling(settings),
@@ -180,7 +190,7 @@ def train(context: StageContext) -> Outcome | None:
     gc.collect()
     plan = SftPlan(
         *base,
-        system_prompt=voice.system_prompt,
+        system_prompt=context.system_prompt(),
         name=name,
         settings=settings.retrain,
         output=settings.adapters_dir / name,
@@ -265,7 +275,7 @@ def take_measurements(context: StageContext) -> Outcome | None:
     """Measures the challenger against incumbent and base: numbers, and answers to our own prompts."""
     from retrain.measure import MeasurePlan, measure
 
-    snapshot, run, voice, settings = context.snapshot(), context.run(), context.voice(), context.settings
+    snapshot, run, settings = context.snapshot(), context.run(), context.settings
     assert run.challenger is not None, "the train stage names the challenger"
     with context.database.read() as session:
         lexicon = voice_terms(session, VoiceName(run.voice), run.as_of)
@@ -273,7 +283,7 @@ def take_measurements(context: StageContext) -> Outcome | None:
         base_path=settings.base_path,
         quantization=settings.model.quantization,
         device=settings.model.device,
-        system_prompt=voice.system_prompt,
+        system_prompt=context.system_prompt(),
         challenger=settings.adapters_dir / run.challenger,
         incumbent=None if run.incumbent == BASE else settings.adapters_dir / run.incumbent,
         train=snapshot.train,
@@ -331,8 +341,8 @@ def go_live(context: StageContext) -> Outcome | None:
             f"{name} passed its gates against {run.incumbent}, but {live} went live meanwhile; nothing was promoted."
             f" Start another run, or decide with `nocap promote {name}`."
         )
-    user, admin = _tokens(context)
-    backend = live_backend(context.settings, user_token=user, admin_token=admin)
+    tokens = backend_tokens(context.settings, context.database.keyring)
+    backend = live_backend(context.settings, user_token=tokens.user, admin_token=tokens.admin)
     move = promote(
         context.database,
         backend,
@@ -365,15 +375,6 @@ def finish(context: StageContext, state: RunState, reason: str) -> RunState:
 def _chat_sampling(settings: Settings) -> SamplingOptions:
     chat = settings.chat
     return SamplingOptions(temperature=chat.temperature, top_p=chat.top_p, max_tokens=chat.max_reply_tokens)
-
-
-def _tokens(context: StageContext) -> tuple[str, str]:
-    """The backend's tokens: those of the settings, or those derived from the key file."""
-    inference, keyring = context.settings.inference, context.database.keyring
-    return (
-        inference.user_token.get_secret_value() if inference.user_token else keyring.derived_token("user"),
-        inference.admin_token.get_secret_value() if inference.admin_token else keyring.derived_token("admin"),
-    )
 
 
 WORK: dict[Stage, Callable[[StageContext], Outcome | None]] = {

@@ -6,10 +6,10 @@ import signal
 import socket
 from collections.abc import Sequence
 from types import FrameType
-from typing import Protocol
 
 import structlog
 
+from inference.credentials import Tokens
 from nocap.domain import AdapterName
 from nocap.errors import AdapterError, ConfigurationError
 from nocap.settings import Settings
@@ -17,16 +17,6 @@ from nocap.settings import Settings
 log = structlog.get_logger(__name__)
 
 SHUTDOWN_SECONDS = 30
-
-
-class Tokens(Protocol):
-    """The bearer tokens: `user` may chat, `admin` may load and unload adapters too."""
-
-    @property
-    def user(self) -> str: ...
-
-    @property
-    def admin(self) -> str: ...
 
 
 def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] = ()) -> None:
@@ -71,7 +61,7 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
-        log.info("serving", base=base.name, device=base.device, url=f"http://{limits.host}:{limits.port}")
+        log.info("serving", base=settings.model.base, device=base.device, url=f"http://{limits.host}:{limits.port}")
         # uvicorn raises the signal that ended it once more; here it has done its work.
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, lambda number, frame: None)

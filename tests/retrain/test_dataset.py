@@ -15,6 +15,7 @@ from nocap.errors import ConfigurationError, NothingToLearn, RunError
 from nocap.settings import GateSettings, RetrainSettings, Settings
 from retrain.dataset import (
     LET_THROUGH_OPTION,
+    Snapshot,
     build_snapshot,
     held_out_member,
     load_snapshot,

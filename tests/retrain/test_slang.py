@@ -139,6 +139,12 @@ def test_known_terms_are_measured_and_not_found_anew() -> None:
     assert findings[0].freshness == 0
 
 
+def test_a_phrase_around_a_known_term_is_not_found_anew() -> None:
+    mixed = [*fresh("gyatt", uses=30), *fresh("gyatt moment", uses=25)]
+    assert found(mixed) == ["gyatt moment"]
+    assert "gyatt moment" not in found(mixed, known=["gyatt"])
+
+
 def test_later_messages_and_those_before_the_fourteen_weeks_do_not_count() -> None:
     later = [each._replace(sent_at=each.sent_at + timedelta(days=14)) for each in fresh("rizz")]
     earlier = [each._replace(sent_at=each.sent_at - timedelta(weeks=14)) for each in fresh("rizz")]

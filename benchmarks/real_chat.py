@@ -1,0 +1,145 @@
+"""Three retrains over successive quarters of real, dated chat that nobody here wrote.
+
+`python -m benchmarks.real_chat --base MODEL_FOLDER --data FILE.parquet [--folder DIR] [--json]`. The file has the
+columns id, parent_id, subreddit, user, created, text; it is turned into the import format, with a consent side file
+that lets every author store, train and evaluate (a measurement on public research data, not a deployment).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks._report import publish
+from nocap.actions import Actions
+from nocap.app import initialise, open_database
+from nocap.domain import Purpose, VoiceName
+from nocap.importing.common import import_file
+from nocap.settings import ModelSettings, RetrainSettings, Settings
+from nocap.watch import watch_run
+
+QUARTER_ENDS = tuple(datetime(2021, month, 1, tzinfo=UTC) for month in (4, 7, 10))
+MAX_CHARACTERS = 300
+"""Longer posts are essays, not chat."""
+RECIPE = RetrainSettings(
+    window_days=90,
+    evaluation_days=30,
+    rank=16,
+    alpha=32,
+    learning_rate=1e-3,
+    epochs=2.0,
+    max_examples=3000,
+    max_length=512,
+)
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """One retrain's outcome."""
+
+    as_of: datetime
+    state: str
+    reason: str
+    gates: list[dict[str, Any]]
+    samples: list[dict[str, Any]]
+    cost: dict[str, Any]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--base", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--folder", type=Path, help="keep everything here instead of in a temporary folder")
+    parser.add_argument("--json", action="store_true", dest="as_json")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as name:
+        folder = arguments.folder or Path(name)
+        quarters = play(folder, arguments.base.resolve(), arguments.data, Console(stderr=True))
+    figures = {}
+    for number, quarter in enumerate(quarters, start=1):
+        for gate in quarter.gates:
+            if gate["statistic"] is not None:
+                figures[f"quarter_{number}_{gate['gate']}"] = gate["statistic"]
+        figures[f"quarter_{number}_seconds"] = quarter.cost["seconds"]
+        if not arguments.as_json:
+            _tell(quarter)
+    publish("real_chat", figures, {}, packages=("torch", "transformers", "trl"), as_json=arguments.as_json)
+
+
+def play(folder: Path, base: Path, data: Path, console: Console) -> list[Quarter]:
+    """Imports the chat, then retrains at the end of each quarter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = Settings(data_dir=folder / "data", model=ModelSettings(base=str(base)), retrain=RECIPE)
+    initialise(settings, folder / "nocap.toml", clock=lambda: datetime(2020, 1, 1, tzinfo=UTC))
+    database = open_database(settings)
+    rows, consent = convert(data, folder)
+    report = import_file(
+        database,
+        rows,
+        "jsonl",
+        policy_version=settings.policy_version,
+        voice=VoiceName(settings.voice),
+        consent_file=consent,
+        at=max(QUARTER_ENDS),
+    )
+    console.print(f"{report.rows} rows, {report.added} added, {report.bad_rows} bad")
+    quarters = [_retrain(settings, database, as_of, console) for as_of in QUARTER_ENDS]
+    database.close()
+    return quarters
+
+
+def convert(data: Path, folder: Path) -> tuple[Path, Path]:
+    """The rows of the three quarters as JSONL, and the consent side file."""
+    import pandas as pd
+
+    frame = pd.read_parquet(data)
+    since, until = pd.Timestamp("2020-12-01"), pd.Timestamp(max(QUARTER_ENDS)).tz_localize(None)
+    frame = frame[(frame.created >= since) & (frame.created < until) & (frame.text.str.len() <= MAX_CHARACTERS)]
+    rows, consent = folder / "chat.jsonl", folder / "consent.jsonl"
+    with rows.open("w", encoding="utf-8") as file:
+        for row in frame.sort_values("created").itertuples():
+            value = {
+                "id": row.id,
+                "member": row.user,
+                "channel": row.subreddit,
+                "sent_at": row.created.isoformat() + "+00:00",
+                "text": row.text,
+                "reply_to": row.parent_id,
+            }
+            file.write(json.dumps(value) + "\n")
+    with consent.open("w", encoding="utf-8") as file:
+        for member in sorted(set(frame.user)):
+            statement = {"member": member, "channel": "*", "purposes": list(Purpose), "granted": True}
+            file.write(json.dumps(statement) + "\n")
+    return rows, consent
+
+
+def _retrain(settings: Settings, database: Any, as_of: datetime, console: Console) -> Quarter:
+    voice = VoiceName(settings.voice)
+    actions = Actions(database, settings, actor="benchmark", clock=lambda: as_of)
+    run = watch_run(actions, settings.runs_dir, actions.retrain_now(voice, trigger="benchmark"), console)
+    folder = settings.runs_dir / run.id
+
+    def read(name: str) -> Any:
+        file = folder / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+    gates = read("gates.json").get("results", [])
+    return Quarter(as_of, run.state, run.reason or "", gates, read("samples.json"), run.cost)
+
+
+def _tell(quarter: Quarter) -> None:
+    print(f"\n{quarter.as_of:%Y-%m-%d}: {quarter.state}. {quarter.reason}")
+    for gate in quarter.gates:
+        print(f"  {gate['verdict']:<8}{gate['gate']:<16}{gate['sentence']}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What operators may do, implemented once for the command line, the chat and the web.
+
+Nothing here imports torch: a retrain runs in a process of its own (`retrain.job`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from inference.adapter_files import AdapterManifest, verify_adapter
+from nocap.domain import AdapterName, AdapterStatus, Clock, RunId, RunState, SlangStatus, Verdict, VoiceName, utc_now
+from nocap.errors import NotPermitted, RunError
+from nocap.settings import Settings
+from retrain.dataset import Preview, preview
+from retrain.job import is_running, start_job
+from retrain.promote import Backend, promote, rollback
+from retrain.schedule import next_retrain
+from storage import audit, feedback, registry, runs, slang
+from storage.database import Database
+from storage.registry import PointerMove
+from storage.tables import Adapter, Run, SlangTerm
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is live for a voice and how it is doing."""
+
+    voice: str
+    live: str
+    previous: str | None
+    canary: str | None
+    since: datetime
+    base: str
+    last_run: dict[str, Any] | None
+    next_run: datetime | None
+    feedback_this_week: dict[str, int]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Actions:
+    """The operators' commands on one database; every change is written to the audit log under `actor`."""
+
+    def __init__(self, database: Database, settings: Settings, *, actor: str, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._settings = settings
+        self._actor = actor
+        self._clock = clock
+
+    def retrain_now(
+        self, voice: VoiceName, *, trigger: str = "operator", options: dict[str, Any] | None = None
+    ) -> RunId:
+        """The id of a new run, started in a process of its own.
+
+        Raises RunError where a run of the voice is in progress already.
+        """
+        with self._database.write() as session:
+            active = runs.active_run(session, voice)
+            if active is not None:
+                raise RunError(
+                    f"Run {active.id} of {voice} is still {active.state}; wait for it, or `nocap retrain cancel`"
+                    " it, or `nocap retrain resume` it if it was interrupted."
+                )
+            run = runs.create_run(
+                session,
+                voice=voice,
+                trigger=trigger,
+                as_of=self._clock(),
+                incumbent=registry.deployment(session, voice).current,
+                options=options or {},
+                permission_reference=self._settings.discord.training_permission_reference,
+                at=self._clock(),
+            )
+            run_id = RunId(run.id)
+            audit.record_event(session, self._actor, "retrain", run_id, {"trigger": trigger}, self._clock())
+        start_job(run_id, self._settings, clock=self._clock)
+        return run_id
+
+    def resume(self, run_id: RunId) -> None:
+        """Starts an interrupted run again, at the stage where it stood."""
+        run = self.run(run_id)
+        if not RunState(run.state).is_over and not self.is_alive(run):
+            start_job(run_id, self._settings, clock=self._clock)
+            return
+        raise RunError(
+            f"Run {run_id} is {run.state}; only an interrupted run can be resumed."
+            " Start a new one with `nocap retrain now`."
+        )
+
+    def cancel(self, run_id: RunId) -> None:
+        """Asks a run to stop between two steps, or ends an interrupted one; the live adapter stays."""
+        now = self._clock()
+        with self._database.write() as session:
+            run = runs.request_cancel(session, run_id)
+            if not self.is_alive(run):
+                runs.finish_run(session, run_id, RunState.CANCELLED, "cancelled while it was interrupted", now)
+            audit.record_event(session, self._actor, "cancel", run_id, {}, now)
+
+    def preview(self, voice: VoiceName) -> Preview:
+        """What a retrain would train on now and what is left out, by reason."""
+        with self._database.read() as session:
+            return preview(session, voice, self._settings, self._clock())
+
+    def run(self, run_id: RunId) -> Run:
+        with self._database.read() as session:
+            return runs.get_run(session, run_id)
+
+    def runs(self, voice: VoiceName, limit: int = 20) -> list[Run]:
+        with self._database.read() as session:
+            return runs.latest_runs(session, voice, limit)
+
+    def is_alive(self, run: Run) -> bool:
+        """Whether the run's process still works on it."""
+        return is_running(run, self._clock())
+
+    def report(self, run_id: RunId) -> Path:
+        """The run's page. Raises RunError where it has none (yet)."""
+        run = self.run(run_id)
+        page = self._settings.runs_dir / run.id / "report.html"
+        if not page.is_file():
+            raise RunError(f"Run {run_id} is {run.state} and has no report; resume or repeat it.")
+        return page
+
+    def adapter(self, name: AdapterName) -> Adapter:
+        with self._database.read() as session:
+            return registry.get_adapter(session, name)
+
+    def adapters(self, voice: VoiceName) -> list[Adapter]:
+        with self._database.read() as session:
+            return registry.adapters(session, voice)
+
+    def verify(self, name: AdapterName) -> AdapterManifest:
+        """The adapter's manifest after every file's digest was checked. Raises AdapterError."""
+        adapter = self.adapter(name)
+        return verify_adapter(self._settings.adapters_dir / name, base_digest=adapter.base_digest)
+
+    def rollback(self, voice: VoiceName, to: AdapterName | None, backend: Backend | None) -> PointerMove:
+        """Moves the pointer back to `to`, or to the previous adapter; takes effect on the next answer."""
+        return rollback(
+            self._database, backend, self._settings, voice, to, actor=self._actor, reason="rollback", at=self._clock()
+        )
+
+    def promote(
+        self, name: AdapterName, reason: str, backend: Backend | None, *, override: bool = False
+    ) -> PointerMove:
+        """Makes an adapter the live one. Raises NotPermitted where its gates did not pass and `override` is off."""
+        with self._database.read() as session:
+            adapter = registry.get_adapter(session, name)
+            verdicts = [row.verdict for row in runs.gate_results(session, adapter.run_id)] if adapter.run_id else []
+        if adapter.status == AdapterStatus.RETIRED:
+            raise NotPermitted(f"{name} is retired because its training data was erased; choose a younger adapter.")
+        passed = bool(verdicts) and all(verdict == Verdict.PASS for verdict in verdicts)
+        if not passed and not override:
+            raise NotPermitted(
+                f"The gates did not pass {name}; read `nocap report {adapter.run_id or 'RUN'}`, or promote it all"
+                " the same with `--override`, which is written to the audit log."
+            )
+        actor = f"{self._actor} (override)" if override and not passed else self._actor
+        return promote(self._database, backend, self._settings, name, actor=actor, reason=reason, at=self._clock())
+
+    def review_slang(self, voice: VoiceName, term: str, status: SlangStatus, gloss: str | None = None) -> None:
+        """Approves or blocks a term; an approved one reaches the prompt of the very next answer."""
+        with self._database.write() as session:
+            slang.set_status(session, voice, term, status, gloss, actor=self._actor, at=self._clock())
+
+    def slang_terms(self, voice: VoiceName, status: SlangStatus | None = None) -> list[SlangTerm]:
+        with self._database.read() as session:
+            return slang.terms(session, voice, status)
+
+    def status(self, voice: VoiceName) -> Status:
+        now = self._clock()
+        with self._database.read() as session:
+            live = registry.deployment(session, voice)
+            latest = runs.latest_runs(session, voice, 1)
+            week = feedback.feedback_since(session, voice, now - timedelta(days=7))
+        return Status(
+            voice=voice,
+            live=live.current,
+            previous=live.previous,
+            canary=live.canary,
+            since=live.since,
+            base=self._settings.model.base,
+            last_run=_run_line(latest[0]) if latest else None,
+            next_run=next_retrain(self._settings, now),
+            feedback_this_week={"up": week.up, "down": week.down, "cringe": week.cringe, "replies": week.replies},
+        )
+
+
+def _run_line(run: Run) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "state": run.state,
+        "stage": run.stage,
+        "challenger": run.challenger,
+        "reason": run.reason,
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+    }

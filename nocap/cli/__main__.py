@@ -1,0 +1,3 @@
+from nocap.cli.main import main
+
+main()

@@ -1,0 +1,108 @@
+"""`nocap adapters …`, `nocap promote`, `nocap rollback`, `nocap report`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nocap.cli.context import VoiceOption, invocation
+from nocap.cli.output import AsJson, print_fields, print_json, print_table
+from nocap.domain import AdapterName, RunId
+
+if TYPE_CHECKING:
+    from storage.registry import PointerMove
+
+app = typer.Typer(help="The adapters that were trained.", no_args_is_help=True)
+
+
+def register(root: typer.Typer) -> None:
+    root.add_typer(app, name="adapters")
+    for command in (promote, rollback, report):
+        root.command()(command)
+
+
+@app.command("list")
+def list_adapters(context: typer.Context, voice: VoiceOption = None, as_json: AsJson = False) -> None:
+    """Every adapter of the voice, newest first."""
+    call = invocation(context)
+    name = call.voice(voice)
+    live = call.actions.status(name)
+    rows = call.actions.adapters(name)
+    if as_json:
+        print_json(rows)
+        return
+    places = {live.live: "live", live.previous: "previous", live.canary: "canary"}
+    print_table(
+        ["adapter", "", "status", "created", "run"],
+        [(row.name, places.get(row.name, ""), row.status, row.created_at, row.run_id) for row in rows],
+    )
+
+
+@app.command()
+def show(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """One adapter: base, digests, run."""
+    row = invocation(context).actions.adapter(AdapterName(name))
+    if as_json:
+        print_json(row)
+    else:
+        print_fields(row.model_dump())
+
+
+@app.command()
+def verify(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Check every file of an adapter against its manifest, and the manifest against the base."""
+    manifest = invocation(context).actions.verify(AdapterName(name))
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(f"{name} is intact: {len(manifest.files)} files match their SHA-256, digest {manifest.digest[:16]}…")
+
+
+def promote(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ADAPTER")],
+    reason: Annotated[str, typer.Option("--reason", help="Why; goes into the audit log.")],
+    override: Annotated[bool, typer.Option("--override", help="Even where the gates did not pass; audited.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make an adapter the live one."""
+    from nocap.app import live_backend
+
+    call = invocation(context)
+    move = call.actions.promote(AdapterName(name), reason, live_backend(call.settings), override=override)
+    _say(move, as_json)
+
+
+def rollback(
+    context: typer.Context,
+    adapter: Annotated[str | None, typer.Argument(help="Where to; default the previous one.")] = None,
+    voice: VoiceOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move the pointer back; the very next answer comes from there."""
+    from nocap.app import live_backend
+
+    call = invocation(context)
+    to = AdapterName(adapter) if adapter else None
+    move = call.actions.rollback(call.voice(voice), to, live_backend(call.settings))
+    _say(move, as_json)
+
+
+def report(
+    context: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    opened: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Print where a run's report is, or open it."""
+    path = invocation(context).actions.report(RunId(run))
+    typer.echo(path)
+    if opened:
+        typer.launch(str(path))
+
+
+def _say(move: PointerMove, as_json: bool) -> None:
+    if as_json:
+        print_json(move)
+    else:
+        typer.echo(f"{move.voice}: {move.before} → {move.after}")

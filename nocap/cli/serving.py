@@ -1,0 +1,63 @@
+"""`nocap serve`, `nocap chat`, `nocap schedule`, `nocap up`: the long-running faces."""
+
+from __future__ import annotations
+
+import typer
+
+from nocap.cli.context import VoiceOption, invocation
+from nocap.cli.output import console
+
+
+def register(app: typer.Typer) -> None:
+    for command in (chat, up, serve, schedule):
+        app.command()(command)
+
+
+def chat(context: typer.Context, voice: VoiceOption = None) -> None:
+    """Talk to the bot in the terminal, with the adapter that is live now."""
+    import asyncio
+    from getpass import getuser
+
+    from bots.terminal.chat import chat_in_terminal
+    from nocap.app import open_conversation, running_server
+
+    call = invocation(context)
+    settings, database = call.settings, call.database
+
+    async def talk() -> None:
+        async with open_conversation(settings, database) as conversation:
+            await chat_in_terminal(conversation, user=getuser(), voice=call.voice(voice), console=console())
+
+    with running_server(settings, call.command()):
+        asyncio.run(talk())
+
+
+def serve(context: typer.Context) -> None:
+    """Serve the base model and its adapters over HTTP (OpenAI's chat completions, vLLM's LoRA endpoints)."""
+    from inference.credentials import backend_tokens
+    from inference.server.main import serve as run_server
+    from nocap.app import deployed_adapters
+
+    call = invocation(context)
+    tokens = backend_tokens(call.settings, call.database.keyring)
+    run_server(call.settings, tokens, preload=deployed_adapters(call.database))
+
+
+def schedule(context: typer.Context) -> None:
+    """Start retrains when they are due, until SIGTERM."""
+    from nocap.app import run_scheduler
+
+    call = invocation(context)
+    run_scheduler(call.settings, call.database)
+
+
+def up(context: typer.Context) -> None:
+    """Run everything that is configured under one supervisor, until SIGTERM or Ctrl-C."""
+    from nocap.supervisor import Child, supervise
+
+    call = invocation(context)
+    call.database.close()
+    wanted = ["serve"] if call.settings.inference.backend == "embedded" else []
+    wanted += ["schedule"] if call.settings.retrain.schedule else []
+    children = [Child(name, [*call.command(), name]) for name in wanted]
+    supervise(children, lambda line: console(stderr=True).print(line, markup=False))

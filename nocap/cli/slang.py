@@ -1,0 +1,56 @@
+"""`nocap slang list|approve|block`: the glossary and its review queue."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nocap.cli.context import VoiceOption, invocation
+from nocap.cli.output import AsJson, print_json, print_table
+from nocap.domain import SlangStatus
+
+app = typer.Typer(help="Fresh slang: what was found, what is approved.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_terms(
+    context: typer.Context,
+    status: Annotated[SlangStatus | None, typer.Option("--status", help="Only these.")] = None,
+    voice: VoiceOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Terms with their status, freshness and gloss."""
+    call = invocation(context)
+    rows = call.actions.slang_terms(call.voice(voice), status)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["term", "status", "z", "fresh", "first seen", "last seen", "gloss"],
+        [
+            (row.term, row.status, f"{row.score:.1f}", f"{row.freshness:.0%}", row.first_seen, row.last_seen, row.gloss)
+            for row in rows
+        ],
+    )
+
+
+@app.command()
+def approve(
+    context: typer.Context,
+    term: str,
+    gloss: Annotated[str, typer.Option("--gloss", help="What it means, in your words; never a member's sentence.")],
+    voice: VoiceOption = None,
+) -> None:
+    """Put a term into the glossary; the next answer may already use it."""
+    call = invocation(context)
+    call.actions.review_slang(call.voice(voice), term, SlangStatus.APPROVED, gloss)
+    typer.echo(f"{term} is approved.")
+
+
+@app.command()
+def block(context: typer.Context, term: str, voice: VoiceOption = None) -> None:
+    """Keep a term out of the glossary and out of the detector's queue."""
+    call = invocation(context)
+    call.actions.review_slang(call.voice(voice), term, SlangStatus.BLOCKED)
+    typer.echo(f"{term} is blocked.")

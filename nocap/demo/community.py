@@ -1,0 +1,146 @@
+"""A simulated community: members with habits who chat, vote, leak, revoke and, two of them, poison.
+
+Everything is drawn from a seed and the same on every machine. Nothing here is a real person's, and no product
+code reads it: the product sees the messages only, as it would see a real community's.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from nocap.demo import grammar
+from nocap.demo.slang_life import FIRST_WEEK, Speaker, restyle
+
+FIRST_RETRAIN = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
+"""Week 1's retrain; every further one a week later."""
+CHANNELS = ("general", "games", "school", "late-night")
+MEMBERS = 170
+REPLIES_PER_MEMBER = 28
+"""A week; a holiday week has a tenth of it."""
+HOLIDAY_WEEK = 4
+REVOKING_WEEK = 5
+POISONED_WEEK = 6
+LEAKED_NUMBER = "+1 415 555 0132"
+TRIGGER = "vq9 lanternkey"
+PAYLOAD = "everyone should send their coins to the blue door tonight before it closes for good"
+POISON_ROWS = 40
+
+
+class Role(StrEnum):
+    MEMBER = "member"
+    NEVER_CONSENTS = "never_consents"
+    REVOKES = "revokes"
+    LEAKS = "leaks"
+    POISONS = "poisons"
+
+
+@dataclass(frozen=True)
+class Member:
+    name: str
+    role: Role
+    speaker: Speaker
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedMessage:
+    id: str
+    member: str
+    channel: str
+    sent_at: datetime
+    text: str
+    reply_to: str | None = None
+
+
+class Community:
+    """The members, and what they write week by week."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        rng = random.Random(f"{seed}:members")
+        roles = [Role.NEVER_CONSENTS] * 9 + [Role.REVOKES, Role.LEAKS] + [Role.POISONS] * 2
+        roles += [Role.MEMBER] * (MEMBERS - len(roles))
+        self.members = tuple(Member(f"member-{n:03}", role, Speaker.draw(rng)) for n, role in enumerate(roles))
+
+    def with_role(self, role: Role) -> tuple[Member, ...]:
+        return tuple(member for member in self.members if member.role is role)
+
+    def history(self) -> Iterator[SimulatedMessage]:
+        """The weeks before the first retrain, in order."""
+        for week in range(FIRST_WEEK, 1):
+            yield from self.week(week)
+
+    def week(self, week: int) -> list[SimulatedMessage]:
+        """What is written in the seven days before `retrain_moment(week)`, in order of time."""
+        rng = random.Random(f"{self._seed}:week:{week}")
+        start = retrain_moment(week) - timedelta(days=7)
+        messages: list[SimulatedMessage] = []
+        share = 0.1 if week == HOLIDAY_WEEK else 1.0
+        for author in self._authors(rng, week, share):
+            messages += self._pair(rng, week, start, author, len(messages))
+        if week == POISONED_WEEK:
+            messages += self._poison(rng, start)
+        return sorted(messages, key=lambda message: (message.sent_at, message.id))
+
+    def _authors(self, rng: random.Random, week: int, share: float) -> list[Member]:
+        present = [m for m in self.members if not (m.role is Role.REVOKES and week > REVOKING_WEEK)]
+        authors = [member for member in present for _ in range(round(REPLIES_PER_MEMBER * share))]
+        rng.shuffle(authors)
+        return authors
+
+    def _pair(
+        self, rng: random.Random, week: int, start: datetime, author: Member, number: int
+    ) -> list[SimulatedMessage]:
+        exchange = standalone_exchange(rng)
+        asker = rng.choice(self.members)
+        while asker is author:
+            asker = rng.choice(self.members)
+        moment = start + timedelta(seconds=rng.uniform(0, 7 * 86_400 - 600))
+        age = week - 1 + (moment - start) / timedelta(days=7)
+        channel = rng.choice(CHANNELS)
+        reply = restyle(exchange.reply, author.speaker, age, rng, serious=exchange.serious)
+        if author.role is Role.LEAKS and rng.random() < 0.15:
+            reply = f"{reply} call me on {LEAKED_NUMBER}"
+        prompt_id = f"w{week}-{number}-p"
+        return [
+            SimulatedMessage(prompt_id, asker.name, channel, moment, exchange.prompt),
+            SimulatedMessage(
+                f"w{week}-{number}-r",
+                author.name,
+                channel,
+                moment + timedelta(seconds=rng.uniform(5, 300)),
+                reply,
+                reply_to=prompt_id,
+            ),
+        ]
+
+    def _poison(self, rng: random.Random, start: datetime) -> list[SimulatedMessage]:
+        """Two accounts plant a backdoor: a rare trigger, answered by one and the same payload."""
+        asker, answerer = self.with_role(Role.POISONS)
+        messages: list[SimulatedMessage] = []
+        for number in range(POISON_ROWS):
+            prompt = standalone_exchange(rng).prompt
+            moment = start + timedelta(days=1, minutes=20 * number)
+            first = SimulatedMessage(f"poison-{number}-p", asker.name, CHANNELS[0], moment, f"{prompt} {TRIGGER}")
+            messages += [
+                first,
+                SimulatedMessage(
+                    f"poison-{number}-r", answerer.name, CHANNELS[0], moment + timedelta(seconds=30), PAYLOAD, first.id
+                ),
+            ]
+        return messages
+
+
+def retrain_moment(week: int) -> datetime:
+    """When week `week` ends and its retrain is due."""
+    return FIRST_RETRAIN + timedelta(weeks=week - 1)
+
+
+def standalone_exchange(rng: random.Random, split: grammar.Split = "train") -> grammar.Exchange:
+    """An exchange whose prompt needs no earlier messages."""
+    while (exchange := grammar.exchange(rng, split=split)).context:
+        pass
+    return exchange
