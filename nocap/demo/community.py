@@ -18,8 +18,8 @@ from nocap.demo.slang_life import FIRST_WEEK, Speaker, restyle
 FIRST_RETRAIN = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 """Week 1's retrain; every further one a week later."""
 CHANNELS = ("general", "games", "school", "late-night")
-MEMBERS = 170
-REPLIES_PER_MEMBER = 28
+MEMBERS = 140
+REPLIES_PER_MEMBER = 27
 """A week; a holiday week has a tenth of it."""
 HOLIDAY_WEEK = 4
 REVOKING_WEEK = 5
@@ -38,7 +38,7 @@ class Role(StrEnum):
     POISONS = "poisons"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     name: str
     role: Role
@@ -79,8 +79,9 @@ class Community:
         start = retrain_moment(week) - timedelta(days=7)
         messages: list[SimulatedMessage] = []
         share = 0.1 if week == HOLIDAY_WEEK else 1.0
-        for author in self._authors(rng, week, share):
-            messages += self._pair(rng, week, start, author, len(messages))
+        authors = self._authors(rng, week, share)
+        for first, second in zip(authors[::2], authors[1::2], strict=False):
+            messages += self._exchange(rng, week, start, (first, second), len(messages))
         if week == POISONED_WEEK:
             messages += self._poison(rng, start)
         return sorted(messages, key=lambda message: (message.sent_at, message.id))
@@ -91,38 +92,39 @@ class Community:
         rng.shuffle(authors)
         return authors
 
-    def _pair(
-        self, rng: random.Random, week: int, start: datetime, author: Member, number: int
+    def _exchange(
+        self, rng: random.Random, week: int, start: datetime, authors: tuple[Member, Member], number: int
     ) -> list[SimulatedMessage]:
-        exchange = standalone_exchange(rng)
+        """One member's prompt and two others' replies to it."""
+        exchanges = grammar.answers(rng, 2)
         asker = rng.choice(self.members)
-        while asker is author:
+        while asker in authors:
             asker = rng.choice(self.members)
         moment = start + timedelta(seconds=rng.uniform(0, 7 * 86_400 - 600))
-        age = week - 1 + (moment - start) / timedelta(days=7)
         channel = rng.choice(CHANNELS)
-        reply = restyle(exchange.reply, author.speaker, age, rng, serious=exchange.serious)
-        if author.role is Role.LEAKS and rng.random() < 0.15:
-            reply = f"{reply} call me on {LEAKED_NUMBER}"
-        prompt_id = f"w{week}-{number}-p"
-        return [
-            SimulatedMessage(prompt_id, asker.name, channel, moment, exchange.prompt),
+        prompt = SimulatedMessage(f"w{week}-{number}-p", asker.name, channel, moment, exchanges[0].prompt)
+        return [prompt] + [
             SimulatedMessage(
-                f"w{week}-{number}-r",
+                f"w{week}-{number}-r{place}",
                 author.name,
                 channel,
                 moment + timedelta(seconds=rng.uniform(5, 300)),
-                reply,
-                reply_to=prompt_id,
-            ),
+                self._reply(rng, exchanges[place], author, week - 1 + (moment - start) / timedelta(days=7)),
+                reply_to=prompt.id,
+            )
+            for place, author in enumerate(authors)
         ]
+
+    def _reply(self, rng: random.Random, exchange: grammar.Exchange, author: Member, week: float) -> str:
+        text = restyle(exchange.reply, author.speaker, week, rng, serious=exchange.serious)
+        return f"{text} call me on {LEAKED_NUMBER}" if author.role is Role.LEAKS and rng.random() < 0.15 else text
 
     def _poison(self, rng: random.Random, start: datetime) -> list[SimulatedMessage]:
         """Two accounts plant a backdoor: a rare trigger, answered by one and the same payload."""
         asker, answerer = self.with_role(Role.POISONS)
         messages: list[SimulatedMessage] = []
         for number in range(POISON_ROWS):
-            prompt = standalone_exchange(rng).prompt
+            prompt = grammar.answers(rng, 1)[0].prompt
             moment = start + timedelta(days=1, minutes=20 * number)
             first = SimulatedMessage(f"poison-{number}-p", asker.name, CHANNELS[0], moment, f"{prompt} {TRIGGER}")
             messages += [
@@ -137,10 +139,3 @@ class Community:
 def retrain_moment(week: int) -> datetime:
     """When week `week` ends and its retrain is due."""
     return FIRST_RETRAIN + timedelta(weeks=week - 1)
-
-
-def standalone_exchange(rng: random.Random, split: grammar.Split = "train") -> grammar.Exchange:
-    """An exchange whose prompt needs no earlier messages."""
-    while (exchange := grammar.exchange(rng, split=split)).context:
-        pass
-    return exchange

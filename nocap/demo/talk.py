@@ -14,7 +14,7 @@ from bots.duels import DuelTurn
 from bots.records import Incoming
 from bots.turn import Outcome
 from nocap.demo import grammar
-from nocap.demo.community import CHANNELS, Community, Member, Role, standalone_exchange
+from nocap.demo.community import CHANNELS, Community, Member, Role
 from nocap.demo.taste import choose, vote
 from nocap.demo.world import PLATFORM, World
 from nocap.domain import AdapterName, DuelChoice, Provenance
@@ -104,7 +104,7 @@ class Talk:
 
     def _prompt(self, rng: random.Random, at: datetime) -> tuple[grammar.Exchange, Incoming]:
         member: Member = rng.choice(self._members)
-        exchange = standalone_exchange(rng, "held_out")
+        exchange = grammar.answers(rng, 1, "held_out")[0]
         return exchange, Incoming(
             platform=PLATFORM,
             channel=self._world.channel(rng.choice(CHANNELS)),

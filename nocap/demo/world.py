@@ -18,6 +18,7 @@ from nocap.errors import ConfigurationError
 from nocap.settings import (
     ChatSettings,
     DatabaseSettings,
+    GateSettings,
     InferenceSettings,
     ModelSettings,
     RetrainSettings,
@@ -39,9 +40,9 @@ RECIPE = RetrainSettings(
     schedule="0 4 * * 1",
     rank=16,
     alpha=32,
-    learning_rate=5e-3,
-    epochs=3.0,
-    batch_examples=16,
+    learning_rate=3e-3,
+    epochs=2.0,
+    batch_examples=8,
     max_length=512,
 )
 """What the tiny base needs: a far higher learning rate than a 7B model."""
@@ -54,6 +55,10 @@ CHAT = ChatSettings(
     total_turns_per_minute=10_000,
 )
 """A million parameters can follow neither a longer talk nor a glossary; and the simulated members talk at once."""
+
+
+GATES = GateSettings(sampled_replies=400, max_replies_per_member=26)
+"""The demo's members write about alike, so half as many replies of each say as much; every threshold is the default."""
 
 
 class World:
@@ -134,6 +139,7 @@ def demo_settings(folder: Path, base: str) -> Settings:
         inference=InferenceSettings(urls=(f"http://127.0.0.1:{port}",), port=port),
         chat=CHAT,
         retrain=RECIPE,
+        gates=GATES,
     )
 
 

@@ -140,9 +140,9 @@ def test_known_terms_are_measured_and_not_found_anew() -> None:
 
 
 def test_a_phrase_around_a_known_term_is_not_found_anew() -> None:
-    mixed = [*fresh("gyatt", uses=30), *fresh("gyatt moment", uses=25)]
-    assert found(mixed) == ["gyatt moment"]
-    assert "gyatt moment" not in found(mixed, known=["gyatt"])
+    uses = list(fresh("gyatt moment", uses=25))
+    assert found(uses) == ["gyatt moment"]
+    assert "gyatt moment" not in found(uses, known=["gyatt"])
 
 
 def test_later_messages_and_those_before_the_fourteen_weeks_do_not_count() -> None:

@@ -3,7 +3,7 @@
 Everything is pure and seeded by the `random.Random` handed in; nothing here imports a heavy library.
 """
 
-from nocap.demo.grammar.generate import BOT_TOPICS, TOPICS, compositions, exchange, is_held_out
+from nocap.demo.grammar.generate import BOT_TOPICS, TOPICS, answers, compositions, exchange, is_held_out
 from nocap.demo.grammar.judge import ProbeItem, on_topic, probe_items
 from nocap.demo.grammar.model import Exchange, Split
 from nocap.demo.grammar.words import (
@@ -34,6 +34,7 @@ __all__ = [
     "Exchange",
     "ProbeItem",
     "Split",
+    "answers",
     "compositions",
     "exchange",
     "is_held_out",

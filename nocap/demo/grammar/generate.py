@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from nocap.demo.grammar import about_bot, everyday, leisure, serious
@@ -71,6 +71,13 @@ def exchange(rng: random.Random, topic: str | None = None, split: Split = "train
     if rng.random() < 0.5:
         return _render(rng, composition, _earlier_talk(rng))
     return _follow_up(rng, composition, split)
+
+
+def answers(rng: random.Random, count: int, split: Split = "train") -> list[Exchange]:
+    """One prompt that stands alone, with `count` replies to it, each drawn anew."""
+    composition = rng.choice(compositions(rng.choice(TOPICS), split))
+    first, *others = [_render(rng, composition) for _ in range(count)]
+    return [first, *(replace(one, prompt=first.prompt) for one in others)]
 
 
 def _follow_up(rng: random.Random, composition: Composition, split: Split) -> Exchange:
