@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,12 +26,14 @@ from nocap.importing.common import import_file
 from nocap.settings import ModelSettings, RetrainSettings, Settings
 from nocap.watch import watch_run
 
+FIRST_DAY = datetime(2021, 1, 1, tzinfo=UTC)
 QUARTER_ENDS = tuple(datetime(2021, month, 1, tzinfo=UTC) for month in (4, 7, 10))
 MAX_CHARACTERS = 300
 """Longer posts are essays, not chat."""
 RECIPE = RetrainSettings(
     window_days=90,
     evaluation_days=30,
+    quarantine_hours=0.0,
     rank=16,
     alpha=32,
     learning_rate=1e-3,
@@ -79,46 +82,54 @@ def play(folder: Path, base: Path, data: Path, console: Console) -> list[Quarter
     settings = Settings(data_dir=folder / "data", model=ModelSettings(base=str(base)), retrain=RECIPE)
     initialise(settings, folder / "nocap.toml", clock=lambda: datetime(2020, 1, 1, tzinfo=UTC))
     database = open_database(settings)
-    rows, consent = convert(data, folder)
-    report = import_file(
-        database,
-        rows,
-        "jsonl",
-        policy_version=settings.policy_version,
-        voice=VoiceName(settings.voice),
-        consent_file=consent,
-        at=max(QUARTER_ENDS),
-    )
-    console.print(f"{report.rows} rows, {report.added} added, {report.bad_rows} bad")
-    quarters = [_retrain(settings, database, as_of, console) for as_of in QUARTER_ENDS]
+    quarters = []
+    for as_of, (rows, consent) in zip(QUARTER_ENDS, convert(data, folder), strict=True):
+        report = import_file(
+            database,
+            rows,
+            "jsonl",
+            policy_version=settings.policy_version,
+            voice=VoiceName(settings.voice),
+            consent_file=consent,
+            at=as_of,
+        )
+        console.print(f"{as_of:%Y-%m-%d}: {report.rows} rows, {report.added} added, {report.bad_rows} bad")
+        quarters.append(_retrain(settings, database, as_of, console))
     database.close()
     return quarters
 
 
-def convert(data: Path, folder: Path) -> tuple[Path, Path]:
-    """The rows of the three quarters as JSONL, and the consent side file."""
+def convert(data: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
+    """For each quarter its rows as JSONL, and the consent side file of their authors."""
     import pandas as pd
 
-    frame = pd.read_parquet(data)
-    since, until = pd.Timestamp("2020-12-01"), pd.Timestamp(max(QUARTER_ENDS)).tz_localize(None)
-    frame = frame[(frame.created >= since) & (frame.created < until) & (frame.text.str.len() <= MAX_CHARACTERS)]
-    rows, consent = folder / "chat.jsonl", folder / "consent.jsonl"
-    with rows.open("w", encoding="utf-8") as file:
-        for row in frame.sort_values("created").itertuples():
-            value = {
-                "id": row.id,
-                "member": row.user,
-                "channel": row.subreddit,
-                "sent_at": row.created.isoformat() + "+00:00",
-                "text": row.text,
-                "reply_to": row.parent_id,
-            }
-            file.write(json.dumps(value) + "\n")
-    with consent.open("w", encoding="utf-8") as file:
-        for member in sorted(set(frame.user)):
-            statement = {"member": member, "channel": "*", "purposes": list(Purpose), "granted": True}
-            file.write(json.dumps(statement) + "\n")
-    return rows, consent
+    frame = pd.read_parquet(data).sort_values("created")
+    frame = frame[frame.text.str.len() <= MAX_CHARACTERS]
+    begins = FIRST_DAY
+    for ends in QUARTER_ENDS:
+        since, until = (pd.Timestamp(moment).tz_localize(None) for moment in (begins, ends))
+        quarter = frame[(frame.created >= since) & (frame.created < until)]
+        rows, consent = folder / f"chat-{ends:%Y-%m}.jsonl", folder / f"consent-{ends:%Y-%m}.jsonl"
+        rows.write_text("".join(map(_row, quarter.itertuples())), encoding="utf-8")
+        consent.write_text("".join(map(_statement, sorted(set(quarter.user)))), encoding="utf-8")
+        yield rows, consent
+        begins = ends
+
+
+def _row(row: Any) -> str:
+    value = {
+        "id": row.id,
+        "member": row.user,
+        "channel": row.subreddit,
+        "sent_at": row.created.isoformat() + "+00:00",
+        "text": row.text,
+        "reply_to": row.parent_id,
+    }
+    return json.dumps(value) + "\n"
+
+
+def _statement(member: str) -> str:
+    return json.dumps({"member": member, "channel": "*", "purposes": list(Purpose), "granted": True}) + "\n"
 
 
 def _retrain(settings: Settings, database: Any, as_of: datetime, console: Console) -> Quarter:

@@ -26,7 +26,8 @@ SPEAKERS: Mapping[Purpose, tuple[Speaker, ...]] = {
     "serious": ("base", "challenger"),
     "training": ("challenger",),
 }
-MAX_BATCH = 64
+MAX_BATCH = {"cpu": 256, "cuda": 64}
+"""Replies drawn together: a step of a small model on a CPU costs about the same for any number."""
 HELD_OUT_SURPLUS = 1.2
 """Held-out rows that are scored, times `gates.min_replies`: some more than the gates ask for."""
 
@@ -117,7 +118,7 @@ def draw_replies(
     longest = max(len(prompt) for some in prompts.values() for prompt in some)
     engine = Engine(
         base,
-        max_batch=MAX_BATCH,
+        max_batch=MAX_BATCH[base.device],
         max_queue=len(requests),
         max_adapters=max(1, len(adapters)),
         max_rank=max((manifest.rank for _, manifest in adapters.values()), default=1),

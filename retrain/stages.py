@@ -26,7 +26,7 @@ from nocap.domain import (
     VoiceName,
 )
 from nocap.errors import NocapError, NotPermitted, RunError
-from nocap.settings import Settings
+from nocap.settings import GateSettings, Settings
 from retrain import run_folder
 from retrain.canaries import plant
 from retrain.cost import CostMeter
@@ -142,7 +142,20 @@ def take_snapshot(context: StageContext) -> Outcome | None:
     counts = {"train": len(snapshot.train), "validation": len(snapshot.validation), "evaluate": len(snapshot.evaluate)}
     context.log.info("snapshot", digest=snapshot.digest, **counts, dropped=dict(snapshot.dropped))
     context.report(1.0, f"{len(snapshot.train)} examples to train on, {len(snapshot.evaluate)} to judge by")
-    return None
+    return _too_little_to_judge(snapshot, context.settings.gates)
+
+
+def _too_little_to_judge(snapshot: Snapshot, settings: GateSettings) -> Outcome | None:
+    """Ends the run before it costs anything where the gates could only abstain on what it would train."""
+    from retrain.gates.result import enough
+
+    members = {example.member for example in snapshot.evaluate}
+    evidence = enough(
+        (len(snapshot.evaluate), settings.min_replies, "replies"), (len(members), settings.min_members, "members")
+    )
+    if evidence.is_enough:
+        return None
+    return RunState.ABSTAINED, f"Too little to judge a new adapter by, so none was trained: {evidence.sentence}."
 
 
 def _discover_slang(context: StageContext, run: Run) -> int:

@@ -51,7 +51,7 @@ def build_settings(data: Path, base: Path, keyring_file: Path | None = None, **r
         model=ModelSettings(base=str(base), device="cpu"),
         inference=InferenceSettings(urls=("http://127.0.0.1:9",)),
         retrain=RetrainSettings.model_validate(recipe | retrain),
-        gates=GateSettings(sampled_replies=8, resamples=50),
+        gates=GateSettings(min_members=1, min_replies=1, sampled_replies=8, resamples=50),
     )
 
 

@@ -19,6 +19,7 @@ from huggingface_hub import ModelCard
 from inference.adapter_files import verify_adapter
 from nocap.domain import BASE, AdapterStatus, RunState, Stage, Verdict, utc_now
 from nocap.errors import AdapterError, RunError
+from nocap.settings import GateSettings
 from retrain import gates, job, measure, stages
 from retrain.gates import Decision, Measurements
 from retrain.job import is_running, run_job, start_job
@@ -92,6 +93,15 @@ def quick_measure(monkeypatch):
 def _decide(monkeypatch, verdict: Verdict) -> None:
     results = tuple(gate.decide(Measurements(), build_settings(Path(), Path()).gates) for gate in gates.GATES)
     monkeypatch.setattr(gates, "decide", lambda *_: Decision(verdict, results, f"They say {verdict}."))
+
+
+def test_too_little_to_judge_by_abstains_before_anything_is_trained(tmp_path, tiny_base):
+    world = _World(tmp_path / "data", tiny_base)
+    world.settings = world.settings.model_copy(update={"gates": GateSettings(min_members=40, min_replies=1000)})
+    assert world.work() is RunState.ABSTAINED
+    assert "needs 1,000 replies of 40 members, has" in world.run().reason
+    assert world.adapters() == {}
+    assert (world.folder / "report.html").exists()
 
 
 def test_a_whole_run_of_real_stages_leaves_everything_but_the_members_texts(world):
