@@ -21,6 +21,7 @@ class OnError(StrEnum):
     STOP = "stop"
 
 
+Format = Literal["jsonl", "telegram", "discord"]
 File = Annotated[Path, typer.Argument(exists=True, readable=True, help="The file to read.")]
 ConsentFile = Annotated[
     Path | None, typer.Option("--consent", exists=True, help="JSONL: member, channel, purposes, granted.")
@@ -28,49 +29,28 @@ ConsentFile = Annotated[
 OnErrorOption = Annotated[OnError, typer.Option("--on-error", help="Skip bad rows, or stop with nothing written.")]
 
 
-@app.command()
-def jsonl(
-    context: typer.Context,
-    file: File,
-    consent: ConsentFile = None,
-    on_error: OnErrorOption = OnError.SKIP,
-    voice: VoiceOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """One JSON object a line: id, member, channel, sent_at, text, reply_to."""
-    _import(context, file, "jsonl", consent, on_error, voice, as_json)
+def _add_command(kind: Format, what: str) -> None:
+    @app.command(kind, help=what)
+    def command(
+        context: typer.Context,
+        file: File,
+        consent: ConsentFile = None,
+        on_error: OnErrorOption = OnError.SKIP,
+        voice: VoiceOption = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _import(context, file, kind, consent, on_error, voice, as_json)
 
 
-@app.command()
-def telegram(
-    context: typer.Context,
-    file: File,
-    consent: ConsentFile = None,
-    on_error: OnErrorOption = OnError.SKIP,
-    voice: VoiceOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """A Telegram Desktop JSON export (result.json)."""
-    _import(context, file, "telegram", consent, on_error, voice, as_json)
-
-
-@app.command()
-def discord(
-    context: typer.Context,
-    file: File,
-    consent: ConsentFile = None,
-    on_error: OnErrorOption = OnError.SKIP,
-    voice: VoiceOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """A Discord data package, zip or folder: the member's own download."""
-    _import(context, file, "discord", consent, on_error, voice, as_json)
+_add_command("jsonl", "One JSON object a line: id, member, channel, sent_at, text, reply_to.")
+_add_command("telegram", "A Telegram Desktop JSON export (result.json).")
+_add_command("discord", "A Discord data package, zip or folder: the member's own download.")
 
 
 def _import(
     context: typer.Context,
     file: Path,
-    kind: Literal["jsonl", "telegram", "discord"],
+    kind: Format,
     consent: Path | None,
     on_error: OnError,
     voice: str | None,

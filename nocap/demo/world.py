@@ -18,7 +18,6 @@ from nocap.errors import ConfigurationError
 from nocap.settings import (
     ChatSettings,
     DatabaseSettings,
-    GateSettings,
     InferenceSettings,
     ModelSettings,
     RetrainSettings,
@@ -41,11 +40,13 @@ RECIPE = RetrainSettings(
     rank=16,
     alpha=32,
     learning_rate=4e-3,
-    epochs=1.5,
-    batch_examples=8,
+    epochs=1.0,
+    batch_examples=4,
     max_length=512,
+    base_reply_share=0.0,
 )
-"""What the tiny base needs: a far higher learning rate than a 7B model."""
+"""What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model. One pass over the
+examples is enough, and leaves too little to forget for the base's own replies to be worth their time."""
 CHAT = ChatSettings(
     context_turns=0,
     glossary_tokens=0,
@@ -55,10 +56,6 @@ CHAT = ChatSettings(
     total_turns_per_minute=10_000,
 )
 """A million parameters can follow neither a longer talk nor a glossary; and the simulated members talk at once."""
-
-
-GATES = GateSettings(sampled_replies=400)
-"""A fifth fewer replies than the default, for the sake of time; every threshold is the default."""
 
 
 class World:
@@ -139,7 +136,6 @@ def demo_settings(folder: Path, base: str) -> Settings:
         inference=InferenceSettings(urls=(f"http://127.0.0.1:{port}",), port=port),
         chat=CHAT,
         retrain=RECIPE,
-        gates=GATES,
     )
 
 
