@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -23,6 +24,7 @@ from nocap.domain import AdapterName, Clock, VoiceName, utc_now
 from nocap.errors import BackendUnavailable, ConfigurationError, StorageError
 from nocap.settings import Settings, render_settings_file
 from retrain import promote
+from retrain.job import PROCESS_ENVIRONMENT
 from retrain.promote import LiveBackend
 from retrain.schedule import build_scheduler
 from storage import registry
@@ -136,7 +138,13 @@ def running_server(settings: Settings, command: list[str]) -> Iterator[None]:
         return
     log = settings.data_dir / "server.log"
     with log.open("ab") as output:
-        process = subprocess.Popen([*command, "serve"], stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, "serve"],
+            env=PROCESS_ENVIRONMENT | dict(os.environ),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
     try:
         _wait_until_ready(process, settings.inference.urls[0], log)
         yield

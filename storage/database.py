@@ -172,7 +172,7 @@ class Database:
 def _sentence(where: str, lines: list[str]) -> str:
     cause = lines[0] if lines else "no reason given"
     if "disk is full" in cause or "No space left" in cause:
-        return f"There is no room left on the disk of {where}; nothing was changed. Free some and try again."
+        return f"There is no room left on the disk of {where}; the step at hand was undone. Free some and try again."
     if "is locked" in cause:
         return f"{where} is busy: another process kept it locked for {BUSY_TIMEOUT_SECONDS} s. Try again."
     if "malformed" in cause or "not a database" in cause:

@@ -19,7 +19,7 @@ FIRST_RETRAIN = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 """Week 1's retrain; every further one a week later."""
 CHANNELS = ("general", "games", "school", "late-night")
 MEMBERS = 210
-REPLIES_PER_MEMBER = 13
+REPLIES_PER_MEMBER = 9
 """A week; a holiday week has a tenth of it."""
 HOLIDAY_WEEK = 4
 REVOKING_WEEK = 5

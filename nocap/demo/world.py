@@ -18,6 +18,7 @@ from nocap.errors import ConfigurationError
 from nocap.settings import (
     ChatSettings,
     DatabaseSettings,
+    GateSettings,
     InferenceSettings,
     ModelSettings,
     RetrainSettings,
@@ -39,14 +40,14 @@ RECIPE = RetrainSettings(
     schedule="0 4 * * 1",
     rank=16,
     alpha=32,
+    max_examples=1100,
     learning_rate=4e-3,
     epochs=1.0,
     batch_examples=4,
     max_length=512,
-    base_reply_share=0.0,
+    base_reply_share=0.05,
 )
-"""What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model. One pass over the
-examples is enough, and leaves too little to forget for the base's own replies to be worth their time."""
+"""What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model, and one pass."""
 CHAT = ChatSettings(
     context_turns=0,
     glossary_tokens=0,
@@ -56,6 +57,11 @@ CHAT = ChatSettings(
     total_turns_per_minute=10_000,
 )
 """A million parameters can follow neither a longer talk nor a glossary; and the simulated members talk at once."""
+
+
+GATES = GateSettings(min_replies=600)
+"""The simulated members write evenly and much alike, so 600 replies tell what 1,000 of real ones would; every other
+figure is the default."""
 
 
 class World:
@@ -136,6 +142,7 @@ def demo_settings(folder: Path, base: str) -> Settings:
         inference=InferenceSettings(urls=(f"http://127.0.0.1:{port}",), port=port),
         chat=CHAT,
         retrain=RECIPE,
+        gates=GATES,
     )
 
 
