@@ -49,6 +49,7 @@ RECIPE = RetrainSettings(
 )
 """What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model, and one pass."""
 CHAT = ChatSettings(
+    temperature=1.0,
     context_turns=0,
     glossary_tokens=0,
     max_reply_tokens=40,
@@ -56,7 +57,8 @@ CHAT = ChatSettings(
     channel_turns_per_minute=10_000,
     total_turns_per_minute=10_000,
 )
-"""A million parameters can follow neither a longer talk nor a glossary; and the simulated members talk at once."""
+"""A million parameters can follow neither a longer talk nor a glossary, and a cooler draw hides what slang they have
+learned; the simulated members talk at once."""
 
 
 GATES = GateSettings(min_replies=600)

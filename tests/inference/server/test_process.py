@@ -142,7 +142,7 @@ def test_a_client_that_goes_away_frees_its_place(server: Running, leave: Callabl
     body = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 230, "temperature": 0}
     cancelled = 'vllm:request_success_total{finished_reason="cancelled",model_name="base"}'
     before = metric(server, cancelled)
-    for _ in range(8):  # on a busy machine a reply may be over before its client is gone
+    for _ in range(60):  # on a busy machine a reply may be over before its client is gone
         leave(f"{server.url}/v1/chat/completions", body, {"Authorization": "Bearer user-1"})
         while metric(server, "vllm:num_requests_running") or metric(server, "vllm:num_requests_waiting"):
             time.sleep(0.02)
