@@ -42,14 +42,12 @@ RECIPE = RetrainSettings(
     alpha=32,
     max_examples=1100,
     learning_rate=4e-3,
-    epochs=1.0,
+    epochs=1.3,
     batch_examples=4,
     max_length=512,
-    base_reply_share=0.05,
 )
-"""What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model, and one pass."""
+"""What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model."""
 CHAT = ChatSettings(
-    temperature=1.0,
     context_turns=0,
     glossary_tokens=0,
     max_reply_tokens=40,
@@ -57,8 +55,7 @@ CHAT = ChatSettings(
     channel_turns_per_minute=10_000,
     total_turns_per_minute=10_000,
 )
-"""A million parameters can follow neither a longer talk nor a glossary, and a cooler draw hides what slang they have
-learned; the simulated members talk at once."""
+"""A million parameters can follow neither a longer talk nor a glossary; and the simulated members talk at once."""
 
 
 GATES = GateSettings(min_replies=600)

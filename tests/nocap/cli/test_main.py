@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import structlog
 
 from inference.adapter_files import write_manifest
 from nocap.app import open_database
@@ -37,8 +38,8 @@ Run = Callable[..., Ended]
 
 
 @pytest.fixture
-def nocap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs one command in an empty folder."""
+def nocap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs one command in an empty folder; the log goes back to where it was, for the captured stream closes."""
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str) -> Ended:
@@ -50,7 +51,8 @@ def nocap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         printed = capsys.readouterr()
         return Ended(int(ended.value.code or 0), printed.out, printed.err)
 
-    return run
+    yield run
+    structlog.reset_defaults()
 
 
 def add_adapter(folder: Path, name: str, *, live: bool = False) -> Path:
