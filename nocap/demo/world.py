@@ -42,7 +42,7 @@ RECIPE = RetrainSettings(
     alpha=32,
     max_examples=1100,
     learning_rate=4e-3,
-    epochs=1.3,
+    epochs=1.0,
     batch_examples=4,
     max_length=512,
 )
