@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
@@ -26,11 +25,10 @@ class Child:
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause_seconds: float = FIRST_PAUSE_SECONDS
-    start_at: float = field(default=0.0)
+    start_at: float = 0.0
 
     def start(self) -> None:
-        environment = os.environ | {"NOCAP_SUPERVISED": "1"}
-        self.process = subprocess.Popen(self.command, env=environment)
+        self.process = subprocess.Popen(self.command)
         self.started_at = time.monotonic()
 
     def note_death(self) -> None:
