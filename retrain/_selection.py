@@ -81,7 +81,7 @@ def select(session: Session, scope: Scope, lexicon: Lexicon) -> Selection:
     to_train = eligible_messages(session, scope.query(Purpose.TRAIN))
     learned, dropped = _training(to_train, held_out, to_the_bot, scope, lexicon)
     seed = scope.settings.retrain.seed
-    validation = [example for example in learned if uniform(seed, f"validation {example.key}") < VALIDATION_SHARE]
+    validation = [example for example in learned if uniform(f"validation {seed}", example.key) < VALIDATION_SHARE]
     for_validation = {example.key for example in validation}
     return Selection(
         train=tuple(example for example in learned if example.key not in for_validation),
@@ -133,7 +133,7 @@ def _training(
     window = scope.as_of - timedelta(days=settings.window_days)
     fresh = [example for example in examples if example.sent_at >= window]
     older = [example for example in examples if example.sent_at < window]
-    replay = _sampled(older, _replay_size(len(fresh), settings), settings.seed)
+    replay = _sampled(older, _replay_size(len(fresh), settings), f"replay {settings.seed}")
     curated = curate([*fresh, *replay], CurationRules.of(settings), lexicon)
     kept_fresh, kept_replay = _mixed(curated, window, settings)
     dropped.update(unbuilt)
@@ -189,16 +189,16 @@ def _mixed(curated: Curated, window: datetime, settings: RetrainSettings) -> tup
     fresh_share = 1 - settings.replay_share - settings.base_reply_share
     fresh = [example for example in curated.kept if example.sent_at >= window]
     older = [example for example in curated.kept if example.sent_at < window]
-    fresh = _sampled(fresh, round(settings.max_examples * max(0.0, fresh_share)), settings.seed)
-    return fresh, _sampled(older, _replay_size(len(fresh), settings), settings.seed)
+    fresh = _sampled(fresh, round(settings.max_examples * max(0.0, fresh_share)), f"fresh mix {settings.seed}")
+    return fresh, _sampled(older, _replay_size(len(fresh), settings), f"older mix {settings.seed}")
 
 
-def _sampled(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
-    """`count` of the examples, recent ones preferred."""
+def _sampled(examples: Sequence[Example], count: int, lot: str) -> list[Example]:
+    """`count` of the examples, recent ones preferred (see `weighted_order`)."""
     by_key = {example.key: example for example in examples}
     newest = max((example.sent_at for example in examples), default=None)
     weights = {key: _recency(newest - example.sent_at) for key, example in by_key.items() if newest is not None}
-    return [by_key[key] for key in weighted_order(weights, seed)[:count]]
+    return [by_key[key] for key in weighted_order(weights, lot)[:count]]
 
 
 def _recency(age: timedelta) -> float:

@@ -204,7 +204,7 @@ def _drop_over_caps(pool: _Pool, rules: CurationRules, marks: Mapping[int, Mappi
     by_key = {pool.examples[index].key: index for index in sizes}
     weights = {key: _typicality(pool.examples[index], marks[index]) for key, index in by_key.items()}
     by_member: defaultdict[MemberKey, list[int]] = defaultdict(list)
-    for key in weighted_order(weights, rules.seed):
+    for key in weighted_order(weights, f"member cap {rules.seed}"):
         by_member[pool.examples[by_key[key]].member].append(by_key[key])
     share = max(rules.max_token_share_per_member, FAIR_SHARES / max(1, len(by_member)))
     max_tokens = share * sum(sizes.values())
@@ -218,9 +218,12 @@ def _drop_over_caps(pool: _Pool, rules: CurationRules, marks: Mapping[int, Mappi
                 pool.drop([index], DropReason.TOKEN_CAP)
 
 
-def weighted_order(weights: Mapping[MessageKey, float], seed: int) -> list[MessageKey]:
-    """The keys in a random order in which heavier ones tend to come first (Efraimidis and Spirakis 2006)."""
-    return sorted(weights, key=lambda key: math.log(-math.log(uniform(seed, key))) - math.log(weights[key]))
+def weighted_order(weights: Mapping[MessageKey, float], lot: str) -> list[MessageKey]:
+    """The keys in a random order in which heavier ones tend to come first (Efraimidis and Spirakis 2006).
+
+    Each choice draws a `lot` of its own: what one choice kept would otherwise win the next one too.
+    """
+    return sorted(weights, key=lambda key: math.log(-math.log(uniform(lot, key))) - math.log(weights[key]))
 
 
 def _typicality(example: Example, marks: Mapping[str, int]) -> float:
@@ -234,9 +237,9 @@ def is_fragment(reply: str) -> bool:
     return len(reply.split()) <= FRAGMENT_WORDS and not _SENTENCE_END.search(reply)
 
 
-def uniform(seed: int, key: str) -> float:
-    """A number in (0, 1) that depends on nothing but `seed` and `key`."""
-    digest = hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()
+def uniform(lot: str, key: str) -> float:
+    """A number in (0, 1) that depends on nothing but `lot` and `key`."""
+    digest = hashlib.blake2b(f"{lot}:{key}".encode(), digest_size=8).digest()
     return (int.from_bytes(digest, "big") + 0.5) / 2**64
 
 
@@ -276,7 +279,7 @@ def _marker_surplus(
     left = pool.left()
     marked = sorted(
         (index for index in left if marks[index]),
-        key=lambda index: uniform(rules.seed, pool.examples[index].key),
+        key=lambda index: uniform(f"marker surplus {rules.seed}", pool.examples[index].key),
     )
     unmarked = len(left) - len(marked)
     allowed = int(_allowed_beside(unmarked, natural.marked_share, len(left)))

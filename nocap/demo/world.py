@@ -7,7 +7,7 @@ import shutil
 import socket
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from itertools import count, islice
+from itertools import count, groupby
 from pathlib import Path
 
 from nocap.app import initialise, open_database
@@ -32,7 +32,6 @@ from storage.messages import NewMessage, ingest
 
 PLATFORM = "demo"
 FIRST_MOMENT = retrain_moment(FIRST_WEEK) - timedelta(days=7)
-BATCH_MESSAGES = 2000
 MARKER_FILE = ".nocap-demo"
 """Says that the folder is a demo's and may be replaced by the next one."""
 
@@ -93,9 +92,9 @@ class World:
                         record_consent(session, self.member(member.name), channel, list(Purpose), True, policy, at)
 
     def store(self, messages: Iterable[SimulatedMessage]) -> Iterator[int]:
-        """Hands the messages to the product's ingestion, batch by batch; yields how many each held."""
-        rows = iter(messages)
-        while batch := [self._new_message(message) for message in islice(rows, BATCH_MESSAGES)]:
+        """Hands the messages, in order of time, to the product's ingestion day by day; yields how many each held."""
+        for _, day in groupby(messages, key=lambda message: message.sent_at.date()):
+            batch = [self._new_message(message) for message in day]
             with self.database.write() as session:
                 ingest(session, batch, policy_version=self.settings.policy_version, at=batch[-1].sent_at)
             yield len(batch)

@@ -169,6 +169,23 @@ def test_older_rows_are_replayed_in_their_share(
     assert snapshot.dropped["replay_cap"] > 0
 
 
+def test_old_replies_do_not_crowd_out_fresh_ones_where_members_are_capped(
+    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+) -> None:
+    """Replay and member cap draw lots of their own; by one and the same lot the replayed rows won nearly every place."""
+    with sqlite_database.write() as session:
+        settle(session)
+        for week in range(20):
+            start = AS_OF - timedelta(days=7 * week + 11)
+            write(session, conversation(LEARNERS, start, 100, f"week{week}-", apart=timedelta(minutes=80)))
+        snapshot = build_snapshot(session, start_run(session), small(settings, max_examples_per_member=20), keyring)
+    learned = (*snapshot.train, *snapshot.validation)
+    fresh = sum(example.sent_at >= AS_OF - timedelta(days=28) for example in learned)
+    assert snapshot.dropped["member_cap"] > 100
+    assert fresh / len(learned) == pytest.approx(0.78, abs=0.03)
+    assert len(learned) > 0.85 * 20 * len(LEARNERS)
+
+
 def test_no_more_examples_than_the_settings_allow(
     sqlite_database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
