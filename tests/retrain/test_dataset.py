@@ -172,7 +172,7 @@ def test_older_rows_are_replayed_in_their_share(
 def test_old_replies_do_not_crowd_out_fresh_ones_where_members_are_capped(
     sqlite_database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    """Replay and member cap draw lots of their own; by one and the same lot the replayed rows won nearly every place."""
+    """Replay and member cap draw lots of their own; by the same lot the replayed rows won nearly every place."""
     with sqlite_database.write() as session:
         settle(session)
         for week in range(20):
