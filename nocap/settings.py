@@ -138,6 +138,11 @@ class GateSettings(Section):
     """Bootstrap resamples, by member."""
 
 
+class PrivacySettings(Section):
+    retire_within_days: float = Field(default=14.0, gt=0)
+    """After an erasure, when an adapter that learnt from it is out of service at the latest."""
+
+
 class DiscordSettings(Section):
     token: SecretStr | None = None
     training_permission_reference: str | None = None
@@ -167,6 +172,7 @@ class Settings(BaseSettings):
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
+    privacy: PrivacySettings = PrivacySettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
 

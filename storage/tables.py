@@ -337,6 +337,14 @@ class Tombstone(SQLModel, table=True):
     at: datetime = _moment()
 
 
+class Retirement(SQLModel, table=True):
+    """An adapter that learnt from texts which were erased since: to be out of service by a deadline."""
+
+    adapter: str = Field(primary_key=True, foreign_key="adapter.name")
+    requested_at: datetime = _moment()
+    """Of the first such erasure."""
+
+
 class Identity(SQLModel, table=True):
     """One row that says whose database this is: the check value of the keyring it was made with."""
 

@@ -37,7 +37,6 @@ from nocap.domain import BASE, RunId, RunState, SlangStatus, Verdict, VoiceName,
 from nocap.settings import Settings
 from nocap.watch import watch_run
 from retrain.schedule import SimulatedScheduler
-from storage.messages import forget_member
 from storage.runs import gate_results, sources
 
 TURNS_A_WEEK = 48
@@ -177,8 +176,7 @@ class _Demo:
 
     def _forget(self) -> None:
         (member,) = self._community.with_role(Role.REVOKES)
-        with self._world.database.write() as session:
-            receipt = forget_member(session, self._world.member(member.name), self._now)
+        receipt = self._actions.forget(self._world.member(member.name))
         self._summary.forgotten = {"messages": receipt.messages, "adapters that had seen them": len(receipt.adapters)}
         self._console.print(
             f"  forgotten: {receipt.messages} messages; seen by {', '.join(receipt.adapters) or 'none'}"
