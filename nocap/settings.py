@@ -143,6 +143,22 @@ class PrivacySettings(Section):
     """After an erasure, when an adapter that learnt from it is out of service at the latest."""
 
 
+Days = Annotated[float | None, Field(gt=0)]
+
+
+class RetentionSettings(Section):
+    """What is older goes at the scheduler's next round; none keeps it until its member or an operator erases it."""
+
+    messages_days: Days = 365.0
+    """Members' messages, by when they were sent; operators' seeds stay."""
+    reply_texts_days: Days = 90.0
+    """Prompts and answers of replies and duels; their votes still count in the statistics."""
+    votes_days: Days = 365.0
+    """Votes, with the replies and duels that they were cast on."""
+    run_files_days: Days = 180.0
+    """Folders of runs that are over and whose adapter is not deployed; the run's row and verdicts stay."""
+
+
 class DiscordSettings(Section):
     token: SecretStr | None = None
     training_permission_reference: str | None = None
@@ -173,6 +189,7 @@ class Settings(BaseSettings):
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
     privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
 

@@ -51,6 +51,9 @@ class Backend(Protocol):
     def load_adapter(self, name: AdapterName, forget: Collection[AdapterName] = ()) -> None:
         """All replicas hold `name` afterwards; those in `forget` make room for it."""
 
+    def unload_adapters(self, names: Collection[AdapterName]) -> None:
+        """No replica holds any of `names` afterwards."""
+
     def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
         """Each replica's URL and its greedy answer as `name`."""
 
@@ -87,6 +90,16 @@ class LiveBackend:
             await client.load_adapter(name, path)
 
         self._on_each(load)
+
+    def unload_adapters(self, names: Collection[AdapterName]) -> None:
+        if self._settings.inference.backend not in LOADS_ADAPTERS:
+            return
+
+        async def unload(client: BackendClient) -> None:
+            for name in sorted({AdapterName(one) for one in await client.models()} & set(names)):
+                await client.unload_adapter(name)
+
+        self._on_each(unload)
 
     def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
         async def answer(client: BackendClient) -> tuple[str, str]:

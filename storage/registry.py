@@ -108,16 +108,16 @@ def move_pointer(
 ) -> PointerMove:
     """Makes `to` the live adapter (it may be the base), ends any canary, and writes it to the audit log.
 
-    Moving to what is live already changes nothing. Raises NotPermitted for an adapter that is unknown, retired
-    or another voice's, and InputError for an unknown voice.
+    Moving to what is live already changes nothing. Raises NotPermitted for an adapter that is unknown, retired, to
+    be retired or another voice's, and InputError for an unknown voice.
     """
     pointer = session.get(Deployment, voice, with_for_update=True, populate_existing=True)
     if pointer is None:
         raise _unknown(voice)
-    _check_deployable(session, voice, to)
     move = PointerMove(voice, AdapterName(pointer.current), to)
     if move.before == to:
         return move
+    _check_deployable(session, voice, to)
     pointer.previous, pointer.current = pointer.current, to
     pointer.canary, pointer.canary_share = None, 0.0
     pointer.revision += 1
@@ -172,6 +172,8 @@ def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> 
         raise NotPermitted(f"{voice} has no adapter {name}; `nocap adapters list` shows its adapters.")
     if adapter.status == AdapterStatus.RETIRED:
         raise NotPermitted(f"{name} is retired because texts it was trained on were erased; choose a younger one.")
+    if session.get(Retirement, name) is not None:
+        raise NotPermitted(f"{name} learnt from texts that were erased since, and is being retired; choose another.")
 
 
 def _unknown(voice: VoiceName) -> InputError:
