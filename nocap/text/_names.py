@@ -90,11 +90,6 @@ def name_spans(text: str) -> Iterator[tuple[int, int]]:
             end_of_last = end
 
 
-def may_hold_name(text: str) -> bool:
-    """A cheap look at whether `text` has a capital letter, or says `name`, `call` or `dr`."""
-    return not text.islower() or "name" in text or "call" in text
-
-
 def doubtful_names(text: str) -> bool:
     """Whether `text` holds a word that may be a name, and that `name_spans` leaves alone for want of certainty."""
     known = _gazetteer()

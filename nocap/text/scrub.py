@@ -15,7 +15,7 @@ from functools import cache
 
 from nocap.text._addresses import address_spans, may_hold_address
 from nocap.text._checks import IBAN_LENGTHS, digits_of, is_card, is_iban, is_ipv4, is_ipv6, is_varied, looks_random
-from nocap.text._names import may_hold_name, name_spans
+from nocap.text._names import name_spans
 from nocap.text._phone import announced_phone_spans, labelled_phone_spans, may_introduce_phone, phone_spans
 
 MAX_PASSES = 8
@@ -228,5 +228,5 @@ _RULES: tuple[tuple[Callable[[str], object], tuple[tuple[Found, SpanFinder], ...
     ),
     (_has_long_token, ((Found.SECRET, _random_tokens),)),
     (may_hold_address, ((Found.ADDRESS, address_spans),)),
-    (may_hold_name, ((Found.NAME, name_spans),)),
+    (bool, ((Found.NAME, name_spans),)),
 )
