@@ -98,7 +98,8 @@ class Message(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_message_member", "member"),
-        Index("ix_message_window", "channel", "sent_at"),
+        # All that eligibility decides on, so that it reads no row whose text it does not return.
+        Index("ix_message_window", "channel", "sent_at", "member", "provenance", "key"),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -1,4 +1,4 @@
-"""Adapters to be retired, because texts that they learnt from were erased."""
+"""Adapters to be retired, because texts that they learnt from were erased; an index with all that eligibility asks."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,3 +15,5 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["adapter"], ["adapter.name"], name=op.f("fk_retirement_adapter")),
         sa.PrimaryKeyConstraint("adapter", name=op.f("pk_retirement")),
     )
+    op.drop_index("ix_message_window", "message")
+    op.create_index("ix_message_window", "message", ["channel", "sent_at", "member", "provenance", "key"])
