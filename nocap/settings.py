@@ -70,6 +70,10 @@ class InferenceSettings(Section):
     max_adapters: int = 4
     """Adapter slots of the embedded server: current, previous, canary and one to spare."""
     max_rank: int = 16
+    signing_key_file: Path | None = None
+    """With it a trainer signs its adapters (Ed25519, mode 0600; `nocap keys signing` makes one)."""
+    trusted_signer: str | None = None
+    """A public key in hex: servers and promotions then refuse adapters that it did not sign."""
 
 
 class ChatSettings(Section):

@@ -19,6 +19,7 @@ from inference.adapter_files import verify_adapter
 from inference.client import BackendClient
 from inference.prompt import chat_messages
 from inference.responder import adapter_path_for
+from inference.signing import require_signature
 from nocap.domain import BASE, AdapterName, ChatMessage, SamplingOptions, VoiceName
 from nocap.errors import AdapterError, BackendUnavailable, NotPermitted, RunError, WrongModelAnswered
 from nocap.settings import Settings
@@ -195,7 +196,10 @@ def rollback(
 
 def verify_registered(settings: Settings, adapter: Adapter) -> None:
     """Raises AdapterError where the folder is not the adapter that was registered."""
-    manifest = verify_adapter(settings.adapters_dir / adapter.name, base_digest=adapter.base_digest)
+    folder = settings.adapters_dir / adapter.name
+    manifest = verify_adapter(folder, base_digest=adapter.base_digest)
+    if settings.inference.trusted_signer is not None:
+        require_signature(folder, settings.inference.trusted_signer)
     if manifest.digest != adapter.digest:
         raise AdapterError(
             f"The folder of {adapter.name} holds another adapter than the one registered (digest"
