@@ -126,7 +126,7 @@ def _require_weights(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The folder's files but for the manifest and its signature, in order. Raises AdapterError at a link, a pickle or a device."""
+    """The folder's files but for manifest and signature, in order. AdapterError at a link, a pickle or a device."""
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise AdapterError(f"{path} is a symbolic link; an adapter holds plain files only.")

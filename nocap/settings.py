@@ -258,7 +258,12 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     database = settings.database.model_copy(
         update={"key_file": folder / key_file.expanduser() if key_file is not None else None}
     )
-    return settings.model_copy(update={"data_dir": folder / settings.data_dir.expanduser(), "database": database})
+    signing = settings.inference.signing_key_file
+    inference = settings.inference.model_copy(
+        update={"signing_key_file": folder / signing.expanduser() if signing is not None else None}
+    )
+    data_dir = folder / settings.data_dir.expanduser()
+    return settings.model_copy(update={"data_dir": data_dir, "database": database, "inference": inference})
 
 
 def render_settings_file(settings: Settings, folder: Path) -> str:

@@ -161,7 +161,7 @@ class Database:
 
     def _check_key(self, connection: Connection) -> None:
         expected = connection.execute(select(Identity.__table__.c.key_check)).scalar_one_or_none()  # type: ignore[attr-defined]
-        if expected != self.keyring.check_value():
+        if not self.keyring.accepts(expected):
             raise KeyMismatchError(
                 f"The key file does not belong to {self._where}; set `database.key_file` to the one that it was made"
                 " with (nocap never replaces a key)."
