@@ -13,7 +13,7 @@ from nocap.settings import Settings
 from storage.channels import get_channel
 from storage.consent import consent_state, record_consent
 from storage.database import Database
-from storage.messages import export_member, forget_member
+from storage.erasure import export, forget
 from storage.slang import terms
 from storage.tables import SlangTerm
 
@@ -120,10 +120,8 @@ class Commands:
             return consent_state(session, member, channel, policy)
 
     def _export(self, member: MemberKey) -> dict[str, object]:
-        with self._database.read() as session:
-            return export_member(session, member)
+        return export(self._database, member)
 
     def _erase(self, member: MemberKey) -> str:
         now = self._clock()
-        with self._database.write() as session:
-            return messages.receipt(forget_member(session, member, now), now)
+        return messages.receipt(forget(self._database, self._settings, member, now), now)

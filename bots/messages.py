@@ -183,9 +183,12 @@ def receipt(erased: ErasureReceipt, at: datetime) -> str:
         f"{erased.feedback} votes"
     )
     lines = [f"Erased on {_day(at)}, {at:%H:%M} UTC: {counts}. Every consent is taken back."]
+    if erased.quotes:
+        lines.append(f"Your words were taken out of {erased.quotes} answers and messages that repeated them.")
     if erased.adapters:
+        by = f" by {_day(erased.retire_by)} at the latest" if erased.retire_by else ""
         lines.append(
-            f"These adapters had learnt from your messages and are to be retired: {', '.join(erased.adapters)}. "
+            f"These adapters had learnt from your messages and are retired{by}: {', '.join(erased.adapters)}. "
             "The next one starts from the plain base model and never sees them."
         )
     else:

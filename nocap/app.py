@@ -23,6 +23,7 @@ from nocap.actions import Actions
 from nocap.domain import AdapterName, Clock, VoiceName, utc_now
 from nocap.errors import BackendUnavailable, ConfigurationError, StorageError
 from nocap.settings import Settings, render_settings_file
+from nocap.upkeep import keep_up_or_log
 from retrain import promote
 from retrain.job import PROCESS_ENVIRONMENT
 from retrain.promote import LiveBackend
@@ -33,6 +34,8 @@ from storage.database import Database
 from storage.tables import Deployment
 
 SERVER_START_SECONDS = 120.0
+UPKEEP_SECONDS = 900.0
+"""Between two rounds of `nocap.upkeep`."""
 
 
 @dataclass(frozen=True)
@@ -118,14 +121,16 @@ def live_backend(settings: Settings) -> LiveBackend | None:
 
 
 def run_scheduler(settings: Settings, database: Database) -> None:
-    """Starts retrains when they are due, until SIGTERM or Ctrl-C."""
+    """Starts retrains when they are due, and keeps the promises about members' data, until SIGTERM or Ctrl-C."""
     actions = Actions(database, settings, actor="scheduler")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     scheduler = build_scheduler(database, settings, lambda voice: actions.retrain_now(voice, trigger="schedule"))
     try:
-        stopping.wait()
+        while not stopping.is_set():
+            keep_up_or_log(database, settings, lambda: live_backend(settings))
+            stopping.wait(UPKEEP_SECONDS)
     finally:
         scheduler.shutdown()
 

@@ -70,6 +70,10 @@ class InferenceSettings(Section):
     max_adapters: int = 4
     """Adapter slots of the embedded server: current, previous, canary and one to spare."""
     max_rank: int = 16
+    signing_key_file: Path | None = None
+    """With it a trainer signs its adapters (Ed25519, mode 0600; `nocap keys signing` makes one)."""
+    trusted_signer: str | None = None
+    """A public key in hex: servers and promotions then refuse adapters that it did not sign."""
 
 
 class ChatSettings(Section):
@@ -138,6 +142,27 @@ class GateSettings(Section):
     """Bootstrap resamples, by member."""
 
 
+class PrivacySettings(Section):
+    retire_within_days: float = Field(default=14.0, gt=0)
+    """After an erasure, when an adapter that learnt from it is out of service at the latest."""
+
+
+Days = Annotated[float | None, Field(gt=0)]
+
+
+class RetentionSettings(Section):
+    """What is older goes at the scheduler's next round; none keeps it until its member or an operator erases it."""
+
+    messages_days: Days = 365.0
+    """Members' messages, by when they were sent; operators' seeds stay."""
+    reply_texts_days: Days = 90.0
+    """Prompts and answers of replies and duels; their votes still count in the statistics."""
+    votes_days: Days = 365.0
+    """Votes, with the replies and duels that they were cast on."""
+    run_files_days: Days = 180.0
+    """Folders of runs that are over and whose adapter is not deployed; the run's row and verdicts stay."""
+
+
 class DiscordSettings(Section):
     token: SecretStr | None = None
     training_permission_reference: str | None = None
@@ -167,6 +192,8 @@ class Settings(BaseSettings):
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
 
@@ -231,7 +258,12 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     database = settings.database.model_copy(
         update={"key_file": folder / key_file.expanduser() if key_file is not None else None}
     )
-    return settings.model_copy(update={"data_dir": folder / settings.data_dir.expanduser(), "database": database})
+    signing = settings.inference.signing_key_file
+    inference = settings.inference.model_copy(
+        update={"signing_key_file": folder / signing.expanduser() if signing is not None else None}
+    )
+    data_dir = folder / settings.data_dir.expanduser()
+    return settings.model_copy(update={"data_dir": data_dir, "database": database, "inference": inference})
 
 
 def render_settings_file(settings: Settings, folder: Path) -> str:

@@ -16,6 +16,7 @@ from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose
 from nocap.text.scrub import scrub
 from storage._sql import insert_missing, lock_texts
 from storage.consent import granted_pairs
+from storage.registry import request_retirement
 from storage.runs import adapters_trained_on
 from storage.tables import Channel, ConsentEvent, Duel, DuelVote, Feedback, Message, Reply, Tombstone
 
@@ -58,6 +59,12 @@ class ErasureReceipt:
     duels: int
     adapters: list[str]
     """Adapters trained on the member's texts: to be retired."""
+    quotes: int = 0
+    """Other members' messages, answers and duels that lost the member's words."""
+    files: int = 0
+    """Files of runs that were removed or rewritten."""
+    retire_by: datetime | None = None
+    """When the last of `adapters` is out of service; None where there is none."""
 
 
 def ingest(session: Session, messages: Sequence[NewMessage], *, policy_version: str, at: datetime) -> IngestReport:
@@ -103,10 +110,12 @@ def delete_message(session: Session, key: MessageKey, at: datetime) -> bool:
 def forget_member(session: Session, member: MemberKey, at: datetime) -> ErasureReceipt:
     """Erases the member's texts and votes and takes back every consent; nothing said until `at` can come back.
 
-    Ledger and lineage stay, under the pseudonym, as proof. The member may agree anew later.
+    This is the rows' part of `storage.erasure.forget`, which all faces call. Ledger and lineage stay, under the
+    pseudonym, as proof. The member may agree anew later.
     """
     lock_texts(session, erasing=True)
     adapters = adapters_trained_on(session, member)
+    request_retirement(session, adapters, at)
     _revoke_all(session, member, at)
     keys = session.exec(select(Message.key).where(Message.member == member)).all()
     _bury(session, [*keys, member], at)
@@ -264,5 +273,5 @@ def _changed(session: Session, statement: Any) -> int:
 
 
 def _dump(session: Session, table: type[SQLModel], condition: Any) -> list[dict[str, Any]]:
-    rows = select(table).where(condition).execution_options(populate_existing=True)
-    return [row.model_dump(mode="json") for row in session.exec(rows)]
+    rows = select(table).where(condition).order_by(*table.__table__.primary_key)  # type: ignore[attr-defined]
+    return [row.model_dump(mode="json") for row in session.exec(rows.execution_options(populate_existing=True))]

@@ -98,7 +98,8 @@ class Message(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_message_member", "member"),
-        Index("ix_message_window", "channel", "sent_at"),
+        # All that eligibility decides on, so that it reads no row whose text it does not return.
+        Index("ix_message_window", "channel", "sent_at", "member", "provenance", "key"),
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -335,6 +336,14 @@ class Tombstone(SQLModel, table=True):
 
     key: str = Field(primary_key=True)
     at: datetime = _moment()
+
+
+class Retirement(SQLModel, table=True):
+    """An adapter that learnt from texts which were erased since: to be out of service by a deadline."""
+
+    adapter: str = Field(primary_key=True, foreign_key="adapter.name")
+    requested_at: datetime = _moment()
+    """Of the first such erasure."""
 
 
 class Identity(SQLModel, table=True):
