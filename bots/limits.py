@@ -65,6 +65,17 @@ class RateLimits:
             monotonic=monotonic,
         )
 
+    @classmethod
+    def per_member(cls, per_minute: float, monotonic: Callable[[], float] = time.monotonic) -> RateLimits:
+        """For what costs nobody else anything, such as votes."""
+        unlimited = 1e9
+        return cls(
+            member_per_minute=per_minute,
+            channel_per_minute=unlimited,
+            everyone_per_minute=unlimited,
+            monotonic=monotonic,
+        )
+
     def take(self, member: MemberKey, channel: ChannelKey, turns: int = 1) -> Limited | None:
         """None, and the turns are counted; or who has to wait, and nothing is counted."""
         now = self._monotonic()
