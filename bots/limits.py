@@ -66,14 +66,16 @@ class RateLimits:
         )
 
     @classmethod
-    def per_member(cls, per_minute: float, monotonic: Callable[[], float] = time.monotonic) -> RateLimits:
-        """For what costs nobody else anything, such as votes."""
+    def per_member(
+        cls, most: float, *, per_seconds: float = 60.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> RateLimits:
+        """`most` in `per_seconds`, for what costs nobody else anything, such as votes."""
         unlimited = 1e9
         return cls(
-            member_per_minute=per_minute,
+            member_per_minute=most,
             channel_per_minute=unlimited,
             everyone_per_minute=unlimited,
-            monotonic=monotonic,
+            monotonic=lambda: monotonic() * 60.0 / per_seconds,
         )
 
     def take(self, member: MemberKey, channel: ChannelKey, turns: int = 1) -> Limited | None:

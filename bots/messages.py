@@ -6,23 +6,31 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bots.limits import Limit, Limited
-from nocap.domain import AdapterName, DuelChoice, Purpose, Vote
+from nocap.domain import BASE, AdapterName, DuelChoice, Purpose, RunState, Verdict, Vote
 from nocap.errors import (
+    AdapterError,
     BackendBusy,
     BackendUnavailable,
     ConfigurationError,
     InferenceError,
+    InputError,
+    NocapError,
+    NotPermitted,
     PromptTooLong,
+    RunError,
     StorageError,
 )
 from storage.messages import ErasureReceipt
-from storage.tables import SlangTerm
+from storage.tables import Deployment, GateOutcome, Run, SlangTerm
 
 EMPTY = "I only read text. Say it in words and I'm in."
 CHANNEL_OFF = "I'm switched off in this chat."
 NOTHING_TO_SAY = "I've got nothing to say to that. Try putting it another way."
 DUELS_OFF = "Duels are switched off in this chat."
 NO_OPPONENT = "There is only one voice so far, so there is nobody to duel. Ask again after the next retrain."
+REPORTED = "Thanks, this chat's moderators will see it."
+REPORTED_BEFORE = "You've reported that one already; the moderators have it."
+REPORTS_TOO_MANY = "That's a lot of reports. The moderators have your earlier ones; try again in an hour."
 STILL_THINKING = "I'm still on your last ones. One moment."
 VOTES_TOO_FAST = "That's a lot of votes at once. Give it a minute; the earlier ones count."
 UNKNOWN_REPLY = "That answer is gone, so it can't be voted on any more."
@@ -110,6 +118,13 @@ def failure(error: Exception, incident: str) -> str:
     return f"{sentence} (incident {incident})"
 
 
+def refusal(error: NocapError, incident: str) -> str:
+    """What whoever asked for a command is told: our own errors about input and rights speak for themselves."""
+    if isinstance(error, InputError | NotPermitted | RunError | AdapterError):
+        return str(error)
+    return failure(error, incident)
+
+
 def broke_off(incident: str) -> str:
     """Closes an answer that fails after some of it was shown."""
     return f"\n(… I lost the thread there. Ask me again. Incident {incident})"
@@ -144,6 +159,37 @@ def trending(terms: Sequence[SlangTerm]) -> str:
     if not terms:
         return "Nothing is in the glossary yet; terms get there once enough people use them and a moderator agrees."
     return "\n".join(["Trending here:", *(f"  {slang_entry(term)}" for term in terms)])
+
+
+def whatsnew(live: Deployment, newest: Run | None, gates: Sequence[GateOutcome], fresh_terms: Sequence[str]) -> str:
+    """What is live, what the last retrain came to, and which words are new."""
+    if live.current == BASE:
+        lines = ["I still speak with the plain base model: nothing learnt from you is live."]
+    else:
+        lines = [f"I've been speaking with {live.current} since {_day(live.since)}."]
+    if newest is not None:
+        lines.append(_outcome_of(newest))
+        failed = [one for one in gates if one.verdict != Verdict.PASS]
+        if newest.state != RunState.PROMOTED:
+            lines += [f"  {one.gate.replace('_', ' ')}: {one.sentence}" for one in failed]
+    if fresh_terms:
+        lines.append(f"New words I know: {', '.join(fresh_terms)}.")
+    return "\n".join(lines)
+
+
+def _outcome_of(run: Run) -> str:
+    name, day = run.challenger or "a new adapter", _day(run.ended_at or run.created_at)
+    match RunState(run.state):
+        case RunState.PROMOTED:
+            return f"The last retrain ({day}) taught {name}; it passed every check and went live."
+        case RunState.REFUSED:
+            return f"The last retrain ({day}) was refused: {name} failed a check, so the voice stayed as it was."
+        case RunState.ABSTAINED:
+            return f"The last retrain ({day}) changed nothing: there was too little to judge {name} by."
+        case RunState.NOTHING_TO_LEARN:
+            return f"The last retrain ({day}) found too little that it may learn from."
+        case _:
+            return f"The last retrain ({day}) did not finish; the voice stayed as it was."
 
 
 def consent_overview(state: Mapping[Purpose, bool], collects: bool, policy_version: str) -> str:

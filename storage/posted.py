@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlmodel import Session
+from sqlalchemy import delete
+from sqlmodel import Session, col
 
 from nocap.domain import MessageKey
 from storage._sql import insert_missing
@@ -26,3 +27,8 @@ def posted_reply(session: Session, key: MessageKey) -> int | None:
 def claim_notice(session: Session, key: str, at: datetime) -> bool:
     """Whether the caller is the first to announce `key`, and so the one who does."""
     return insert_missing(session, Notice, [{"key": key, "at": at}], key="key") == 1
+
+
+def release_notice(session: Session, key: str) -> None:
+    """It could not be announced after all; somebody may try again."""
+    session.execute(delete(Notice).where(col(Notice.key) == key))
