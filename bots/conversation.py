@@ -99,6 +99,11 @@ class Conversation:
         self._limit_votes(member)
         await asyncio.to_thread(self._records.vote, reply_id, member, vote, self.clock())
 
+    async def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote) -> Vote | None:
+        """As a button does: the same vote again takes it back; what stands now. Raises as `vote` does."""
+        self._limit_votes(member)
+        return await asyncio.to_thread(self._records.toggle_vote, reply_id, member, vote, self.clock())
+
     async def duel(self, incoming: Incoming, opponent: AdapterName | None = None) -> DuelTurn | Turn:
         """Two hidden answers to one prompt, or a turn that says why there are none.
 
@@ -135,6 +140,14 @@ class Conversation:
     async def reply_of(self, posted: MessageKey) -> int | None:
         """The id of the answer that the bot's message shows, for reactions and reports."""
         return await asyncio.to_thread(self._records.reply_of, posted)
+
+    async def mode(self, channel: ChannelKey) -> ChannelMode:
+        """When the bot answers in the channel, as its moderators have set it just now."""
+        return await asyncio.to_thread(self._records.mode, channel)
+
+    async def is_answered(self, key: MessageKey) -> bool:
+        """Whether the message has had its answer, from this process or an earlier one."""
+        return await asyncio.to_thread(self._records.is_answered, key)
 
     async def deleted(self, key: MessageKey) -> bool:
         """The author deleted the message: it leaves memory and database with the answers; whether it was stored."""

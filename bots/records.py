@@ -24,9 +24,9 @@ from nocap.domain import (
 )
 from nocap.errors import ConfigurationError
 from nocap.settings import Settings
-from storage.channels import ensure_channel
+from storage.channels import ensure_channel, get_channel
 from storage.database import Database
-from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply
+from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply, toggle_vote
 from storage.messages import NewMessage, delete_message, edit_message, ingest, recent_messages
 from storage.posted import posted_reply, record_posted
 from storage.slang import GlossaryEntry, blocked_terms, glossary
@@ -139,6 +139,11 @@ _KNOWN = sqlalchemy.select(
     | sqlalchemy.exists().where(col(Duel.prompt_key) == sqlalchemy.bindparam("key"))
 )
 
+_ANSWERED = sqlalchemy.select(
+    sqlalchemy.exists().where(col(Reply.prompt_key) == sqlalchemy.bindparam("key"))
+    | sqlalchemy.exists().where(col(Duel.prompt_key) == sqlalchemy.bindparam("key"))
+)
+
 
 class Records:
     def __init__(self, database: Database, settings: Settings, voice: VoiceName) -> None:
@@ -195,6 +200,17 @@ class Records:
         """The id of the answer that the bot's message shows."""
         with self._database.read() as session:
             return posted_reply(session, posted)
+
+    def mode(self, channel: ChannelKey) -> ChannelMode:
+        """When the bot answers there; a new channel's mode where nobody has met it."""
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+            return ChannelMode(row.mode) if row else ChannelMode.MENTION
+
+    def is_answered(self, key: MessageKey) -> bool:
+        """Whether the message has been answered or fought over, by this process or an earlier one."""
+        with self._database.read() as session:
+            return bool(session.connection().execute(_ANSWERED, {"key": key}).scalar())
 
     def posted(self, reply_id: int, keys: Sequence[MessageKey]) -> None:
         with self._database.write() as session:
@@ -260,6 +276,10 @@ class Records:
     def vote(self, reply_id: int, member: MemberKey, vote: Vote | None, at: datetime) -> None:
         with self._database.write() as session:
             cast_vote(session, reply_id, member, vote, at)
+
+    def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> Vote | None:
+        with self._database.write() as session:
+            return toggle_vote(session, reply_id, member, vote, at)
 
     def duel_vote(self, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> Duel:
         """The duel, which may be revealed now."""
