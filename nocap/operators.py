@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from bots.operators import VoiceStatus
-from nocap.actions import Actions
 from nocap.domain import AdapterName, Clock, RunId, VoiceName
 from nocap.settings import Settings
-from retrain.promote import Backend
 from storage.database import Database
 from storage.registry import PointerMove
 from storage.runs import gate_results
 from storage.tables import Adapter, GateOutcome, Run
 
+if TYPE_CHECKING:
+    from nocap.actions import Actions
+    from retrain.promote import Backend
+
 
 class BotOperators:
-    """One `Actions` per call, in the caller's name; `backend` gives the running backend, or None where there is none."""
+    """One `Actions` per call, in the caller's name.
+
+    They are imported with the first call: training's libraries would make every bot process larger.
+    """
 
     def __init__(
         self, database: Database, settings: Settings, clock: Clock, backend: Callable[[], Backend | None]
     ) -> None:
+        """`backend` gives the running backend, or None where the embedded server is not up."""
         self._database = database
         self._settings = settings
         self._clock = clock
@@ -67,4 +74,6 @@ class BotOperators:
         return self._actions(actor).promote(name, "promoted from chat", self._backend())
 
     def _actions(self, actor: str = "bot") -> Actions:
+        from nocap.actions import Actions
+
         return Actions(self._database, self._settings, actor=actor, clock=self._clock)
