@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 
-from nocap.domain import AdapterName, ChannelKey, DuelChoice, Vote
+from nocap.domain import AdapterName, ChannelKey, DuelChoice, Purpose, SlangStatus, Vote
 
 VOTES = {"u": Vote.UP, "d": Vote.DOWN, "c": Vote.CRINGE}
 CHOICES = {"l": DuelChoice.LEFT, "r": DuelChoice.RIGHT, "t": DuelChoice.TIE, "b": DuelChoice.BOTH_BAD}
@@ -16,6 +18,9 @@ REACTIONS = {
     **dict.fromkeys("🤡🥴😐🥱🙈🤓", Vote.CRINGE),
 }
 """Reactions that say something about an answer; all others are let be."""
+REVIEWS = {"a": SlangStatus.APPROVED, "b": SlangStatus.BLOCKED}
+VERDICTS = {"u": "upheld", "d": "dismissed"}
+CANCEL = ("cancel", "x")
 DATA_BYTES = 64
 
 
@@ -35,17 +40,39 @@ def retry() -> InlineKeyboardMarkup:
     return _rows([("🔁 try again", "t")])
 
 
-def consent(channel: ChannelKey) -> InlineKeyboardMarkup:
-    """Everything or nothing in one tap, or each on its own with `/consent grant …`."""
-    return _rows([("✅ yes to all", f"c:{channel}:y"), ("🚫 no to all", f"c:{channel}:n")])
+def consent(channel: ChannelKey, state: Mapping[Purpose, bool]) -> InlineKeyboardMarkup:
+    """Everything or nothing in one tap, or each purpose on its own; `state` is what holds now."""
+    each = [(f"{'☑' if state[purpose] else '☐'} {purpose}", f"c:{channel}:{purpose}") for purpose in Purpose]
+    return _rows([("✅ yes to all", f"c:{channel}:y"), ("🚫 no to all", f"c:{channel}:n")], each[:2], each[2:])
 
 
 def erase() -> InlineKeyboardMarkup:
     return _rows([("🧨 erase everything", "e:y"), ("keep it", "e:n")])
 
 
-def rollback(to: AdapterName | None) -> InlineKeyboardMarkup:
-    return _rows([("↩️ roll back", f"r:{to or ''}"), ("cancel", "x")])
+def rollback(to: AdapterName) -> InlineKeyboardMarkup:
+    return _rows([("↩️ roll back", f"r:{to}"), CANCEL])
+
+
+def promote(name: AdapterName) -> InlineKeyboardMarkup:
+    return _rows([("🚀 put live", f"m:{name}"), CANCEL])
+
+
+def purge() -> InlineKeyboardMarkup:
+    """Of the chat in which the button stands."""
+    return _rows([("🧨 purge", "g"), CANCEL])
+
+
+def slang_queue(terms: Sequence[str]) -> InlineKeyboardMarkup | None:
+    """Approve or block; a term too long for a button is reviewed by its command."""
+    fitting = [term for term in terms if len(f"s:a:{term}".encode()) <= DATA_BYTES]
+    rows = [[(f"✅ {term}", f"s:a:{term}"), (f"🚫 {term}", f"s:b:{term}")] for term in fitting]
+    return _rows(*rows) if rows else None
+
+
+def reports(ids: Sequence[int]) -> InlineKeyboardMarkup | None:
+    rows = [[(f"#{one} upheld", f"q:{one}:u"), (f"#{one} dismissed", f"q:{one}:d")] for one in ids]
+    return _rows(*rows) if rows else None
 
 
 def open_privately(username: str, start: str, label: str) -> InlineKeyboardMarkup:

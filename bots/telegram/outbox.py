@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import structlog
-from telegram import Bot, InlineKeyboardMarkup, LinkPreviewOptions, Message, MessageEntity, ReplyParameters
+from telegram import Bot, InlineKeyboardMarkup, InputFile, LinkPreviewOptions, Message, MessageEntity, ReplyParameters
 from telegram.constants import ChatAction
 from telegram.error import BadRequest, ChatMigrated, Forbidden, TelegramError
 
@@ -109,6 +109,15 @@ class Outbox:
             _log_refusal(error)
             return False
         self._count(message.chat_id)
+        return True
+
+    async def send_file(self, chat_id: int, file: InputFile, caption: str) -> bool:
+        """Whether the chat has taken the file."""
+        try:
+            await sent_once(lambda: self._bot.send_document(chat_id, file, caption=caption))
+        except (Forbidden, BadRequest) as error:
+            _log_refusal(error)
+            return False
         return True
 
     async def draft(self, place: Place, text: str, entities: Sequence[MessageEntity]) -> bool:
