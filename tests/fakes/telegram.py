@@ -210,8 +210,9 @@ class FakeTelegram:
         return [call for call in self.calls if call.method == method]
 
     def answers(self, chat: Chat) -> list[Json]:
-        """What the bots have said there, as it stands now."""
-        return [one for one in chat.messages.values() if one["from"]["is_bot"]]
+        """What the bots with a token have said there, as it stands now."""
+        ours = {bot.person.id for bot in self.bots.values()}
+        return [one for one in chat.messages.values() if one["from"]["id"] in ours]
 
     async def until(self, condition: Callable[[], Any], seconds: float = 10) -> Any:
         """Waits until the condition holds; it is looked at after every request."""

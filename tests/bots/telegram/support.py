@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -79,10 +80,12 @@ class TelegramWorld:
         self.telegram.say(chat, person, text, **extra)
         return await self.telegram.answer_in(chat, before + 1)
 
-    async def settle(self, chat: Chat) -> None:
-        """All that was said before is dealt with: a command that comes after it is answered."""
-        probe = self.telegram.private(self.telegram.person(999, "Probe"))
-        await self.ask(probe, self.telegram.people[999], "/privacy")
+    async def settle(self) -> None:
+        """All that was said before is dealt with: nothing is being worked on any more."""
+        probe = self.telegram.person(999, "Probe")
+        await self.ask(self.telegram.private(probe), probe, "/privacy")
+        while any("process_concurrent_update" in task.get_name() for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
