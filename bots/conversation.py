@@ -76,13 +76,13 @@ class Conversation:
             return Turn.saying(messages.EMPTY, Outcome.NOTICE)
         if limit := self._limit(incoming):
             return _told_to_wait(limit)
+        if self._waiting[incoming.member] >= MOST_WAITING and incoming.provenance is not Provenance.TERMINAL:
+            return Turn.saying(messages.STILL_THINKING, Outcome.NOTICE)
         try:
-            prepared = await self._prepare(incoming)
-            if prepared.mode is ChannelMode.OFF:
-                return Turn.saying("", Outcome.SILENT)
-            with self._counted(incoming) as is_patient:
-                if not is_patient:
-                    return Turn.saying(messages.STILL_THINKING, Outcome.NOTICE)
+            with self._waited_for(incoming.member):
+                prepared = await self._prepare(incoming)
+                if prepared.mode is ChannelMode.OFF:
+                    return Turn.saying("", Outcome.SILENT)
                 context, stream = await self._open(incoming, prepared)
         except Exception as error:
             incident = report_incident("turn", error, incoming.channel)
@@ -154,16 +154,15 @@ class Conversation:
             raise NotPermitted(messages.VOTES_TOO_FAST)
 
     @contextmanager
-    def _counted(self, incoming: Incoming) -> Iterator[bool]:
-        """Whether the member may have one more answer waited for; while entered, it counts as one."""
-        self._waiting[incoming.member] += 1
+    def _waited_for(self, member: MemberKey) -> Iterator[None]:
+        """While entered, the member waits for one more answer."""
+        self._waiting[member] += 1
         try:
-            is_ours = incoming.provenance is Provenance.TERMINAL
-            yield is_ours or self._waiting[incoming.member] <= MOST_WAITING
+            yield
         finally:
-            self._waiting[incoming.member] -= 1
-            if not self._waiting[incoming.member]:
-                del self._waiting[incoming.member]
+            self._waiting[member] -= 1
+            if not self._waiting[member]:
+                del self._waiting[member]
 
     def _limit(self, incoming: Incoming, turns: int = 1) -> Limited | None:
         """Nobody at the terminal is limited: they own the machine, and pipe scripts through."""
@@ -217,10 +216,11 @@ class Conversation:
     async def _answer(self, turn: Turn, exchange: Exchange, stream: ReplyStream) -> AsyncGenerator[str, None]:
         said = ""
         try:
-            async with aclosing(stream), aclosing(guarded(stream, exchange.blocked)) as pieces:
-                async for piece in pieces:
-                    said += piece
-                    yield piece
+            with self._waited_for(exchange.incoming.member):
+                async with aclosing(stream), aclosing(guarded(stream, exchange.blocked)) as pieces:
+                    async for piece in pieces:
+                        said += piece
+                        yield piece
         except Exception as error:
             turn.incident = report_incident("answer", error, exchange.incoming.channel)
             turn.outcome = Outcome.FAILED
