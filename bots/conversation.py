@@ -14,7 +14,7 @@ from bots.guard import guard, guarded
 from bots.incidents import report_incident
 from bots.limits import Limited, RateLimits
 from bots.memory import ContextMemory, Remembered
-from bots.records import Exchange, Incoming, Prepared, Records, exchange_of
+from bots.records import Exchange, Incoming, Listening, Prepared, Records, exchange_of
 from bots.turn import Outcome, Turn
 from inference.prompt import chat_messages
 from inference.responder import ReplyRequest, ReplyStream, Responder
@@ -98,6 +98,20 @@ class Conversation:
         """
         self._limit_votes(member)
         await asyncio.to_thread(self._records.vote, reply_id, member, vote, self.clock())
+
+    async def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote) -> Vote | None:
+        """A press on a vote's button: sets it, changes another into it, or takes it back; the vote afterwards."""
+        self._limit_votes(member)
+        return await asyncio.to_thread(self._records.toggle_vote, reply_id, member, vote, self.clock())
+
+    async def withdraw_vote(self, reply_id: int, member: MemberKey, vote: Vote) -> None:
+        """A reaction that was taken away: takes the vote back where it is still this one."""
+        self._limit_votes(member)
+        await asyncio.to_thread(self._records.withdraw_vote, reply_id, member, vote, self.clock())
+
+    async def listening(self, channel: ChannelKey) -> Listening:
+        """What to do with a message there that is not for the bot."""
+        return await asyncio.to_thread(self._records.listening, channel)
 
     async def duel(self, incoming: Incoming, opponent: AdapterName | None = None) -> DuelTurn | Turn:
         """Two hidden answers to one prompt, or a turn that says why there are none.

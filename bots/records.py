@@ -24,9 +24,9 @@ from nocap.domain import (
 )
 from nocap.errors import ConfigurationError
 from nocap.settings import Settings
-from storage.channels import ensure_channel
+from storage.channels import ensure_channel, get_channel
 from storage.database import Database
-from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply
+from storage.feedback import cast_duel_vote, cast_vote, present_vote, record_duel, record_reply
 from storage.messages import NewMessage, delete_message, edit_message, ingest, recent_messages
 from storage.posted import posted_reply, record_posted
 from storage.slang import GlossaryEntry, blocked_terms, glossary
@@ -71,6 +71,14 @@ class Prepared:
     """Terms that a moderator has blocked: never said."""
     stored: bool
     """Whether the member's message is in the database now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a channel does with messages that are not for the bot."""
+
+    mode: ChannelMode
+    collects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +268,23 @@ class Records:
     def vote(self, reply_id: int, member: MemberKey, vote: Vote | None, at: datetime) -> None:
         with self._database.write() as session:
             cast_vote(session, reply_id, member, vote, at)
+
+    def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> Vote | None:
+        """The member's vote afterwards: the new one, or none where it was this one already."""
+        with self._database.write() as session:
+            after = None if present_vote(session, reply_id, member) is vote else vote
+            cast_vote(session, reply_id, member, after, at)
+            return after
+
+    def withdraw_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> None:
+        with self._database.write() as session:
+            if present_vote(session, reply_id, member) is vote:
+                cast_vote(session, reply_id, member, None, at)
+
+    def listening(self, channel: ChannelKey) -> Listening:
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+        return Listening(ChannelMode(row.mode), row.collect) if row else Listening(ChannelMode.MENTION, collects=False)
 
     def duel_vote(self, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> Duel:
         """The duel, which may be revealed now."""
