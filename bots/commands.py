@@ -99,6 +99,11 @@ class Commands:
             self._memory.forget_member(member, channel)
         return messages.consent_recorded(purposes, granted, state)
 
+    async def consent_overview(self, member: MemberKey, channel: ChannelKey) -> tuple[str, dict[Purpose, bool]]:
+        """What may be agreed to here, for a message with buttons, and what has been."""
+        text = await asyncio.to_thread(self._overview, member, channel, has_buttons=True)
+        return text, await self.consent_state(member, channel)
+
     async def consent_state(self, member: MemberKey, channel: ChannelKey) -> dict[Purpose, bool]:
         """What the member agrees to in this channel, for every purpose."""
         return await asyncio.to_thread(self._state, member, channel)
@@ -163,18 +168,18 @@ class Commands:
                 return None
         with self._database.write() as session:
             may_ask = claim_ask(session, member, channel, policy, self._clock())
-        return self._overview(member, channel) if may_ask else None
+        return self._overview(member, channel, has_buttons=True) if may_ask else None
 
     def _state(self, member: MemberKey, channel: ChannelKey) -> dict[Purpose, bool]:
         with self._database.read() as session:
             return consent_state(session, member, channel, self._settings.policy_version)
 
-    def _overview(self, member: MemberKey, channel: ChannelKey) -> str:
+    def _overview(self, member: MemberKey, channel: ChannelKey, *, has_buttons: bool = False) -> str:
         with self._database.read() as session:
             row = get_channel(session, channel)
             state = consent_state(session, member, channel, self._settings.policy_version)
         collects = row is not None and row.collect
-        return messages.consent_overview(state, collects, self._settings.policy_version)
+        return messages.consent_overview(state, collects, self._settings.policy_version, has_buttons=has_buttons)
 
     def _record(
         self, member: MemberKey, channel: ChannelKey, purposes: Collection[Purpose], granted: bool

@@ -14,7 +14,7 @@ from bots.guard import guard, guarded
 from bots.incidents import report_incident
 from bots.limits import Limited, RateLimits
 from bots.memory import ContextMemory, Remembered
-from bots.records import Exchange, Incoming, Prepared, Records, exchange_of
+from bots.records import Exchange, Incoming, Listening, Prepared, Records, exchange_of
 from bots.turn import Outcome, Turn
 from inference.prompt import chat_messages
 from inference.responder import ReplyRequest, ReplyStream, Responder
@@ -76,13 +76,13 @@ class Conversation:
             return Turn.saying(messages.EMPTY, Outcome.NOTICE)
         if limit := self._limit(incoming):
             return _told_to_wait(limit)
+        if self._waiting[incoming.member] >= MOST_WAITING and incoming.provenance is not Provenance.TERMINAL:
+            return Turn.saying(messages.STILL_THINKING, Outcome.NOTICE)
         try:
-            prepared = await self._prepare(incoming)
-            if prepared.mode is ChannelMode.OFF:
-                return Turn.saying("", Outcome.SILENT)
-            with self._counted(incoming) as is_patient:
-                if not is_patient:
-                    return Turn.saying(messages.STILL_THINKING, Outcome.NOTICE)
+            with self._waited_for(incoming.member):
+                prepared = await self._prepare(incoming)
+                if prepared.mode is ChannelMode.OFF:
+                    return Turn.saying("", Outcome.SILENT)
                 context, stream = await self._open(incoming, prepared)
         except Exception as error:
             incident = report_incident("turn", error, incoming.channel)
@@ -100,9 +100,18 @@ class Conversation:
         await asyncio.to_thread(self._records.vote, reply_id, member, vote, self.clock())
 
     async def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote) -> Vote | None:
-        """As a button does: the same vote again takes it back; what stands now. Raises as `vote` does."""
+        """A press on a vote's button: sets it, changes another into it, or takes it back; the vote afterwards."""
         self._limit_votes(member)
         return await asyncio.to_thread(self._records.toggle_vote, reply_id, member, vote, self.clock())
+
+    async def withdraw_vote(self, reply_id: int, member: MemberKey, vote: Vote) -> None:
+        """A reaction that was taken away: takes the vote back where it is still this one."""
+        self._limit_votes(member)
+        await asyncio.to_thread(self._records.withdraw_vote, reply_id, member, vote, self.clock())
+
+    async def listening(self, channel: ChannelKey) -> Listening:
+        """What to do with a message there that is not for the bot."""
+        return await asyncio.to_thread(self._records.listening, channel)
 
     async def duel(self, incoming: Incoming, opponent: AdapterName | None = None) -> DuelTurn | Turn:
         """Two hidden answers to one prompt, or a turn that says why there are none.
@@ -141,10 +150,6 @@ class Conversation:
         """The id of the answer that the bot's message shows, for reactions and reports."""
         return await asyncio.to_thread(self._records.reply_of, posted)
 
-    async def mode(self, channel: ChannelKey) -> ChannelMode:
-        """When the bot answers in the channel, as its moderators have set it just now."""
-        return await asyncio.to_thread(self._records.mode, channel)
-
     async def is_answered(self, key: MessageKey) -> bool:
         """Whether the message has had its answer, from this process or an earlier one."""
         return await asyncio.to_thread(self._records.is_answered, key)
@@ -167,16 +172,15 @@ class Conversation:
             raise NotPermitted(messages.VOTES_TOO_FAST)
 
     @contextmanager
-    def _counted(self, incoming: Incoming) -> Iterator[bool]:
-        """Whether the member may have one more answer waited for; while entered, it counts as one."""
-        self._waiting[incoming.member] += 1
+    def _waited_for(self, member: MemberKey) -> Iterator[None]:
+        """While entered, the member waits for one more answer."""
+        self._waiting[member] += 1
         try:
-            is_ours = incoming.provenance is Provenance.TERMINAL
-            yield is_ours or self._waiting[incoming.member] <= MOST_WAITING
+            yield
         finally:
-            self._waiting[incoming.member] -= 1
-            if not self._waiting[incoming.member]:
-                del self._waiting[incoming.member]
+            self._waiting[member] -= 1
+            if not self._waiting[member]:
+                del self._waiting[member]
 
     def _limit(self, incoming: Incoming, turns: int = 1) -> Limited | None:
         """Nobody at the terminal is limited: they own the machine, and pipe scripts through."""
@@ -230,10 +234,11 @@ class Conversation:
     async def _answer(self, turn: Turn, exchange: Exchange, stream: ReplyStream) -> AsyncGenerator[str, None]:
         said = ""
         try:
-            async with aclosing(stream), aclosing(guarded(stream, exchange.blocked)) as pieces:
-                async for piece in pieces:
-                    said += piece
-                    yield piece
+            with self._waited_for(exchange.incoming.member):
+                async with aclosing(stream), aclosing(guarded(stream, exchange.blocked)) as pieces:
+                    async for piece in pieces:
+                        said += piece
+                        yield piece
         except Exception as error:
             turn.incident = report_incident("answer", error, exchange.incoming.channel)
             turn.outcome = Outcome.FAILED

@@ -40,7 +40,7 @@ async def guarded(pieces: AsyncIterable[str], blocked: Sequence[str] = ()) -> As
     words_late = max((len(term.split()) for term in blocked), default=1) - 1
     async for piece in pieces:
         raw += piece
-        end = _words_before(raw, _settled(raw), words_late)
+        end = _before_phrase(raw, _words_before(raw, _settled(raw), words_late), blocked)
         safe = guard(raw[:end], blocked) if end > settled else said
         if len(safe) > len(said) and safe.startswith(said):
             yield safe[len(said) :]
@@ -57,6 +57,12 @@ def _terms(blocked: tuple[str, ...]) -> re.Pattern[str]:
     longest_first = sorted((term for term in blocked if term.strip()), key=len, reverse=True)
     phrases = (r"\s+".join(map(re.escape, term.split())) for term in longest_first)
     return re.compile(rf"(?<!\w)(?:{'|'.join(phrases)})(?!\w)", re.IGNORECASE)
+
+
+def _before_phrase(raw: str, end: int, blocked: Sequence[str]) -> int:
+    """`end`, or the start of the blocked phrase that reaches across it."""
+    across = (one.start() for one in (_terms(tuple(blocked)).finditer(raw) if blocked else ()) if one.end() > end)
+    return min(end, next(across, end))
 
 
 def _words_before(raw: str, end: int, words: int) -> int:

@@ -83,6 +83,29 @@ Write to me and I answer. Afterwards: /up, /down or /cringe votes on the last an
 /privacy        what is kept and what isn't
 /help           this"""
 
+HELP_IN_CHAT = """\
+I'm a bot that speaks this community's slang; I get things wrong, so don't rely on me.
+Mention me, reply to me, or write to me in private, and I answer. Vote with the buttons below an answer; press again \
+to take it back.
+/ask            ask me from anywhere
+/duel           two hidden voices answer, you pick, then you see who was who
+/slang          what a term means, or what's trending
+/consent        what you may agree to, and what you have agreed to
+/mydata         export: everything held about you; delete: erases it
+/whatsnew       what I learnt last, and what was refused
+/report         tell the moderators about an answer
+/privacy        what is kept and what isn't
+Moderators: /channel, /slang approve, block and queue, /reports."""
+
+SEES_NO_PICTURES = "I can't see pictures, stickers or files, only words. What's in it?"
+ASK_ABOUT = "What do you say to that?"
+RETRY_IS_THEIRS = "Only who asked can try that again."
+RETRY_IS_GONE = "That question is gone. Ask me again."
+CONSENT_TAP = "Tap to say yes or to take it back; it holds from the next message on."
+NOT_SERVED = "I'm not set up for this server."
+ONLY_IN_SERVERS = "That works in a server's channels only."
+NO_LONGER = "That button is too old. Ask for it again."
+
 PURPOSES: Mapping[Purpose, str] = {
     Purpose.STORE: "keep my messages to the bot in this chat, scrubbed and encrypted",
     Purpose.TRAIN: "teach the bot's next adapters from them (needs `store`)",
@@ -192,10 +215,14 @@ def _outcome_of(run: Run) -> str:
             return f"The last retrain ({day}) did not finish; the voice stayed as it was."
 
 
-def consent_overview(state: Mapping[Purpose, bool], collects: bool, policy_version: str) -> str:
-    """What may be agreed to and what has been."""
+def consent_overview(
+    state: Mapping[Purpose, bool], collects: bool, policy_version: str, *, has_buttons: bool = False
+) -> str:
+    """What may be agreed to and what has been; below it there are buttons, or words have to be typed."""
     lines = [f"  [{'yes' if state[purpose] else 'no'}] {purpose}: {text}" for purpose, text in PURPOSES.items()]
     closing = "Say yes: /consent grant [PURPOSE …]. Take it back: /consent revoke [PURPOSE …]. None named means all."
+    if has_buttons:
+        closing = CONSENT_TAP
     if not collects:
         closing += "\nThis chat's moderators have collecting switched off, so nothing is stored here even with a yes."
     return "\n".join([CONSENT_LEAD, *lines, closing, f"(privacy text {policy_version}; see /privacy)"])
@@ -206,6 +233,10 @@ def consent_recorded(purposes: Sequence[Purpose], granted: bool, state: Mapping[
     held = ", ".join(purpose for purpose, given in state.items() if given) or "nothing"
     after = "" if granted else " What is stored already is used for nothing more; /mydata delete erases it."
     return f"{changed}: {', '.join(purposes)}. It holds from now on; you agree to {held} in this chat.{after}"
+
+
+def duel_text(left: str, right: str) -> str:
+    return f"Left:\n{left}\n\nRight:\n{right}\n\nWhich one is better? You'll see who was who once you have voted."
 
 
 def consent_needs_store(purposes: Sequence[Purpose]) -> str:

@@ -26,7 +26,7 @@ from nocap.errors import ConfigurationError
 from nocap.settings import Settings
 from storage.channels import ensure_channel, get_channel
 from storage.database import Database
-from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply, toggle_vote
+from storage.feedback import cast_duel_vote, cast_vote, present_vote, record_duel, record_reply
 from storage.messages import NewMessage, delete_message, edit_message, ingest, recent_messages
 from storage.posted import posted_reply, record_posted
 from storage.slang import GlossaryEntry, blocked_terms, glossary
@@ -71,6 +71,14 @@ class Prepared:
     """Terms that a moderator has blocked: never said."""
     stored: bool
     """Whether the member's message is in the database now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a channel does with messages that are not for the bot."""
+
+    mode: ChannelMode
+    collects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +209,6 @@ class Records:
         with self._database.read() as session:
             return posted_reply(session, posted)
 
-    def mode(self, channel: ChannelKey) -> ChannelMode:
-        """When the bot answers there; a new channel's mode where nobody has met it."""
-        with self._database.read() as session:
-            row = get_channel(session, channel)
-            return ChannelMode(row.mode) if row else ChannelMode.MENTION
-
     def is_answered(self, key: MessageKey) -> bool:
         """Whether the message has been answered or fought over, by this process or an earlier one."""
         with self._database.read() as session:
@@ -278,8 +280,21 @@ class Records:
             cast_vote(session, reply_id, member, vote, at)
 
     def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> Vote | None:
+        """The member's vote afterwards: the new one, or none where it was this one already."""
         with self._database.write() as session:
-            return toggle_vote(session, reply_id, member, vote, at)
+            after = None if present_vote(session, reply_id, member) is vote else vote
+            cast_vote(session, reply_id, member, after, at)
+            return after
+
+    def withdraw_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> None:
+        with self._database.write() as session:
+            if present_vote(session, reply_id, member) is vote:
+                cast_vote(session, reply_id, member, None, at)
+
+    def listening(self, channel: ChannelKey) -> Listening:
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+        return Listening(ChannelMode(row.mode), row.collect) if row else Listening(ChannelMode.MENTION, collects=False)
 
     def duel_vote(self, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> Duel:
         """The duel, which may be revealed now."""

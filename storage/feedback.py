@@ -115,15 +115,11 @@ def cast_vote(session: Session, reply_id: int, member: MemberKey, vote: Vote | N
     upsert(session, Feedback, row, key=("reply_id", "member"))
 
 
-def toggle_vote(session: Session, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> Vote | None:
-    """Sets the member's vote, or withdraws it where it is the same already; what stands now.
-
-    Raises InputError for an unknown reply.
-    """
-    mine = select(Feedback.vote).where(Feedback.reply_id == reply_id, Feedback.member == member)
-    now = None if session.exec(mine).first() == vote else vote
-    cast_vote(session, reply_id, member, now, at)
-    return now
+def present_vote(session: Session, reply_id: int, member: MemberKey) -> Vote | None:
+    """The member's vote on the reply, if any."""
+    row = select(Feedback.vote).where(Feedback.reply_id == reply_id, Feedback.member == member)
+    found = session.exec(row).first()
+    return Vote(found) if found else None
 
 
 def record_duel(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from contextlib import suppress
 from datetime import timedelta
 
 from telegram import Message, MessageReactionUpdated, ReactionTypeEmoji, User
@@ -56,9 +57,7 @@ class Inbox:
 
     async def message(self, message: Message, said: Addressed) -> None:
         """A message that is no command."""
-        if said.address is Address.OVERHEARD and (said.is_wordless or not await self._answers_all(message)):
-            if not said.is_wordless:
-                await self._core.conversation.overheard(self._chats.incoming(message, said.text, is_for_bot=False))
+        if said.address is Address.OVERHEARD and not await self._is_answered_too(message, said):
             return
         incoming = self._chats.incoming(message, said.text, is_for_bot=said.address is not Address.OVERHEARD)
         if await self._was_answered(message, incoming):
@@ -83,14 +82,23 @@ class Inbox:
             return
         key = self._core.identity.message(update.chat.id, update.message_id)
         reply_id = await self._core.conversation.reply_of(key)
-        if reply_id is not None:
-            try:
-                await self._core.conversation.vote(reply_id, self._chats.member(update.user), after)
-            except NocapError:
-                return  # gone, or faster than anybody means it: a reaction has nowhere to say so
+        if reply_id is None:
+            return
+        conversation, member = self._core.conversation, self._chats.member(update.user)
+        with suppress(NocapError):  # gone, or faster than anybody means it: a reaction has nowhere to say so
+            if after is not None:
+                await conversation.vote(reply_id, member, after)
+            elif before is not None:
+                await conversation.withdraw_vote(reply_id, member, before)
 
-    async def _answers_all(self, message: Message) -> bool:
-        return await self._core.conversation.mode(self._chats.channel(message.chat.id)) is ChannelMode.ALWAYS
+    async def _is_answered_too(self, message: Message, said: Addressed) -> bool:
+        """Whether the chat has everything answered; if not, the message is kept where it may be."""
+        if said.is_wordless:
+            return False
+        listening = await self._core.conversation.listening(self._chats.channel(message.chat.id))
+        if listening.mode is not ChannelMode.ALWAYS and listening.collects:
+            await self._core.conversation.overheard(self._chats.incoming(message, said.text, is_for_bot=False))
+        return listening.mode is ChannelMode.ALWAYS
 
     async def _was_answered(self, message: Message, incoming: Incoming) -> bool:
         """Telegram delivers again what an earlier process got but had not confirmed when it ended."""

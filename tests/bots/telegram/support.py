@@ -84,13 +84,14 @@ class TelegramWorld:
         """All that was said before is dealt with: nothing is being worked on any more."""
         probe = self.telegram.person(999, "Probe")
         await self.ask(self.telegram.private(probe), probe, "/privacy")
-        while any("process_concurrent_update" in task.get_name() for task in asyncio.all_tasks()):
-            await asyncio.sleep(0.005)
+        tasks = [task for task in asyncio.all_tasks() if "process_concurrent_update" in task.get_name()]
+        if tasks:
+            await asyncio.wait(tasks)
 
 
 @asynccontextmanager
-async def telegram_world(bot: World) -> AsyncIterator[TelegramWorld]:
-    async with FakeTelegram() as telegram:
+async def telegram_world(bot: World, *, lacks: frozenset[str] = frozenset()) -> AsyncIterator[TelegramWorld]:
+    async with FakeTelegram(lacks=lacks) as telegram:
         telegram.add_bot(TOKEN)
         world = TelegramWorld(telegram, bot)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -128,7 +129,7 @@ async def test_a_private_answer_is_drafted_while_it_streams_and_sent_once(live: 
     await live.ask(chat, live.ada, "go on")
     await live.settle()
     drafts = [call.text for call in live.telegram.made("sendMessageDraft")]
-    assert drafts and all(later.startswith(earlier) for earlier, later in zip(drafts, drafts[1:], strict=False))
+    assert drafts and all(later.startswith(earlier) for earlier, later in pairwise(drafts))
     assert len(live.telegram.answers(chat)) == 1 and not live.telegram.made("editMessageText")
 
 
