@@ -194,7 +194,7 @@ class FakeTelegram:
         new = Chat(new_id, "supergroup", chat.title, members=dict(chat.members))
         self.chats[new_id] = new
         chat.migrated_to = new_id
-        anybody = next(iter(self.people.values()))
+        anybody = next(one for one in self.people.values() if not one.is_bot)
         self._announce("message", self._message(chat, anybody) | {"migrate_to_chat_id": new_id})
         self._announce("message", self._message(new, anybody) | {"migrate_from_chat_id": chat.id})
         return new
