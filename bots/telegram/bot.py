@@ -22,7 +22,6 @@ from telegram import (
 from telegram.constants import UpdateType
 from telegram.error import InvalidToken, TelegramError
 from telegram.ext import Application, ApplicationBuilder, TypeHandler
-from telegram.request import HTTPXRequest
 
 from bots import messages
 from bots.core import BotCore
@@ -37,6 +36,7 @@ from bots.telegram.outbox import Outbox, Place
 from bots.telegram.presses import Presses
 from bots.telegram.requests import MessageLimiter, if_possible
 from bots.telegram.staff import StaffCommands
+from bots.telegram.transport import AiohttpRequest
 from nocap.errors import ConfigurationError, NocapError
 
 UPDATES = (
@@ -89,9 +89,9 @@ async def running(core: BotCore, token: str, limiter: MessageLimiter | None = No
         .token(token)
         .base_url(f"{base}/bot")
         .base_file_url(f"{base}/file/bot")
-        .rate_limiter(limiter or MessageLimiter())
-        .request(HTTPXRequest(CONNECTIONS, pool_timeout=30.0, read_timeout=20.0, http_version="1.1"))
-        .get_updates_request(HTTPXRequest(2, read_timeout=POLL_SECONDS + 15.0))
+        .rate_limiter(limiter or MessageLimiter(core.settings.telegram.messages_per_second))
+        .request(AiohttpRequest(CONNECTIONS, read_seconds=20.0))
+        .get_updates_request(AiohttpRequest(1, read_seconds=POLL_SECONDS + 15.0))
         .concurrent_updates(CONCURRENT_UPDATES)
         .job_queue(None)
         .build()

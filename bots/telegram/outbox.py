@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -48,6 +48,7 @@ class Outbox:
         self._migrated = migrated
         self._sent: OrderedDict[int, deque[float]] = OrderedDict()
         self._has_drafts = True
+        self._typing: set[asyncio.Task[None]] = set()
 
     async def send(
         self,
@@ -131,21 +132,25 @@ class Outbox:
 
     @asynccontextmanager
     async def typing(self, place: Place) -> AsyncIterator[None]:
-        """The chat shows that the bot types until this ends; a quick answer needs no such thing."""
-        task = asyncio.create_task(self._type(place))
+        """The chat shows that the bot types until this ends; a quick answer needs no such thing.
+
+        A request under way is not cut off, which would cost its connection.
+        """
+        is_over = asyncio.Event()
+        task = asyncio.create_task(self._type(place, is_over))
+        self._typing.add(task)
+        task.add_done_callback(self._typing.discard)
         try:
             yield
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            is_over.set()
 
-    async def _type(self, place: Place) -> None:
-        await asyncio.sleep(TYPING_DELAY_SECONDS)
-        while True:
+    async def _type(self, place: Place, is_over: asyncio.Event) -> None:
+        pause_seconds = TYPING_DELAY_SECONDS
+        while not await _happens(is_over, pause_seconds):
             action = self._bot.send_chat_action(place.chat_id, ChatAction.TYPING, message_thread_id=place.thread_id)
             await if_possible(action, "typing")
-            await asyncio.sleep(TYPING_SECONDS)
+            pause_seconds = TYPING_SECONDS
 
     def is_busy(self, place: Place) -> bool:
         """Whether the group has had so many messages of ours in its last minute that edits must wait."""
@@ -168,3 +173,11 @@ def _recent(sent: deque[float]) -> int:
 def _log_refusal(error: TelegramError) -> None:
     """A chat that was left, closed, or in which we may not write; never an error of ours, never retried."""
     structlog.get_logger("bots").info("chat refuses", error=type(error).__name__, cause=str(error))
+
+
+async def _happens(event: asyncio.Event, within_seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(event.wait(), within_seconds)
+    except TimeoutError:
+        return False
+    return True

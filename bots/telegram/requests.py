@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-import httpx
+import aiohttp
 import structlog
 from telegram.error import BadRequest, NetworkError, TelegramError, TimedOut
 from telegram.ext import AIORateLimiter
@@ -16,7 +16,6 @@ Callback = Callable[..., Coroutine[Any, Any, Any]]
 
 RETRY_PAUSES_SECONDS = (0.5, 2.0, 8.0)
 FLOOD_RETRIES = 5
-PER_SECOND = 30.0
 PER_MINUTE_AND_GROUP = 20.0
 # Counted against the limits; reads, typing and drafts are not messages.
 _COUNTED = ("send", "edit", "copy", "forward")
@@ -26,7 +25,7 @@ _FREE = ("sendChatAction", "sendMessageDraft")
 class MessageLimiter(AIORateLimiter):
     """PTB's limiter, for what Telegram counts: else a typing indicator would use up a group's twenty messages."""
 
-    def __init__(self, per_second: float = PER_SECOND, per_minute_and_group: float = PER_MINUTE_AND_GROUP) -> None:
+    def __init__(self, per_second: float, per_minute_and_group: float = PER_MINUTE_AND_GROUP) -> None:
         super().__init__(overall_max_rate=per_second, group_max_rate=per_minute_and_group, max_retries=FLOOD_RETRIES)
 
     async def process_request(
@@ -68,8 +67,8 @@ async def if_possible(request: Awaitable[Result], what: str) -> Result | None:
 
 
 def _never_arrived(error: NetworkError) -> bool:
-    if isinstance(error.__cause__, httpx.HTTPError):
-        return isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
+    if isinstance(error.__cause__, aiohttp.ClientError):
+        return isinstance(error.__cause__, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
     return not isinstance(error, BadRequest | TimedOut)  # an answer of 5xx
 
 

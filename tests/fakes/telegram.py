@@ -49,8 +49,8 @@ class Fault:
     description: str = "no"
     retry_after: int | None = None
     migrate_to: int | None = None
-    is_done: bool = False
-    """Carried out all the same: the answer alone is lost."""
+    is_lost: bool = False
+    """It is carried out, and the connection breaks before the answer."""
 
 
 @dataclass
@@ -118,6 +118,7 @@ class FakeTelegram:
         self.lacks = lacks
         self.is_down = False
         self.keeps_calls = True
+        """Off for a benchmark: calls are neither kept nor checked."""
         self.on_send: Callable[[Json], None] | None = None
         self.changed = asyncio.Condition()
         self._numbers = itertools.count(1000)
@@ -260,12 +261,14 @@ class FakeTelegram:
         token, method = request.match_info["token"], request.match_info["method"]
         params = await _params(request)
         call = Call(method, params, token, time.monotonic())
-        if self.keeps_calls or method == "answerCallbackQuery":
+        if self.keeps_calls:
             self.calls.append(call)
-        self.violations += telegram_spec.violations(method, params)
+            self.violations += telegram_spec.violations(method, params)
         try:
             result = await self._answer(call)
         except Refused as refused:
+            if refused.fault.is_lost and request.transport is not None:
+                request.transport.abort()
             response = _refusal(refused.fault)
         else:
             response = web.json_response({"ok": True, "result": result})
@@ -282,7 +285,7 @@ class FakeTelegram:
         if call.method in self.lacks:
             raise Refused(Fault(404, "Not Found"))
         fault = self.faults[call.method].popleft() if self.faults[call.method] else None
-        if fault and not fault.is_done:
+        if fault and not fault.is_lost:
             raise Refused(fault)
         handler = getattr(self, f"_do_{call.method}", None)
         result = await handler(bot, call.params) if handler else True

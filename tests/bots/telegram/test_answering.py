@@ -165,6 +165,7 @@ async def test_the_chat_sees_typing_for_as_long_as_the_answer_takes(
     live.bot.backend.gate.set()
     await live.telegram.answer_in(forum)
     await live.settle()
+    await asyncio.sleep(0.05)  # the last one may be under way
     typed = len(live.telegram.made("sendChatAction"))
     await live.settle()
     assert len(live.telegram.made("sendChatAction")) == typed

@@ -87,23 +87,11 @@ async def test_server_errors_are_tried_again(live: TelegramWorld) -> None:
     assert texts(live) == [SAID]
 
 
-async def test_a_message_whose_confirmation_was_lost_is_not_sent_again(
-    live: TelegramWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    send = httpx.AsyncClient.request
-    lost = []
-
-    async def losing(self: httpx.AsyncClient, method: str, url: str, **options: object) -> httpx.Response:
-        response = await send(self, method, url, **options)  # type: ignore[arg-type]
-        if str(url).endswith("/sendMessage") and not lost:
-            lost.append(url)
-            raise httpx.ReadError("connection reset")
-        return response
-
-    monkeypatch.setattr(httpx.AsyncClient, "request", losing)
+async def test_a_message_whose_confirmation_was_lost_is_not_sent_again(live: TelegramWorld) -> None:
+    live.telegram.faults["sendMessage"].append(Fault(502, is_lost=True))
     await live.ask(live.telegram.private(live.ada), live.ada, "hi")
     await live.settle()
-    assert lost and texts(live) == [SAID]
+    assert texts(live) == [SAID] and not live.telegram.faults["sendMessage"]
 
 
 async def test_a_long_outage_of_telegram_ends_by_itself(live: TelegramWorld) -> None:
