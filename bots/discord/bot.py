@@ -50,6 +50,7 @@ from nocap.settings import DiscordSettings
 
 REMEMBERED_MESSAGES = 10_000
 """Ids of messages seen last: what the gateway sends again after a resume is not answered again."""
+CLOSING_SECONDS = 5.0
 REACTION_VOTES: Mapping[str, Vote] = {face: vote for vote, face in VOTE_FACES.items()}
 
 
@@ -72,7 +73,7 @@ class NocapClient(discord.AutoShardedClient):
         self.reader = Reader(core.identity, self.section.operators)
         self.tree = CommandTree(self)
         self._seen: OrderedDict[int, None] = OrderedDict()
-        self._answering: dict[int, asyncio.Task[Any]] = {}
+        self._answering: dict[int, tuple[asyncio.Task[None], Display]] = {}
         self._notices: asyncio.Task[None] | None = None
         self._log = structlog.get_logger("bots.discord").bind(voice=core.voice)
 
@@ -91,8 +92,13 @@ class NocapClient(discord.AutoShardedClient):
         return not self.section.shard_ids or 0 in self.section.shard_ids
 
     async def close(self) -> None:
-        for task in [*self._answering.values(), *([self._notices] if self._notices else [])]:
-            task.cancel()
+        """Lets answers that are being given end, for a while."""
+        if self._notices is not None:
+            self._notices.cancel()
+        if tasks := [task for task, _ in self._answering.values()]:
+            _, late = await asyncio.wait(tasks, timeout=CLOSING_SECONDS)
+            for task in late:
+                task.cancel()
         await super().close()
 
     async def on_ready(self) -> None:
@@ -127,13 +133,11 @@ class NocapClient(discord.AutoShardedClient):
             return
         display = answering(message, shown)
         task = asyncio.create_task(self._answer(message, display))
-        self._answering[message.id] = task
+        self._answering[message.id] = task, display
         try:
-            await task
-        except asyncio.CancelledError:
+            await asyncio.wait({task})
             if not task.cancelled():
-                raise
-            await display.withdraw()
+                task.result()
         except discord.HTTPException as error:
             log_refused("answer", error)
         finally:
@@ -142,8 +146,8 @@ class NocapClient(discord.AutoShardedClient):
     async def _answer(self, message: discord.Message, display: Display) -> None:
         assert self.user is not None
         incoming = self.reader.incoming(message, self.user)
-        if not incoming.text and has_attachment(message):
-            await display.show(messages.SEES_NO_PICTURES)
+        if not incoming.text and (unread := _why_unread(message)):
+            await display.show(unread)
             return
         async with typing(message.channel):
             turn = await self.core.conversation.turn(incoming)
@@ -200,8 +204,11 @@ class NocapClient(discord.AutoShardedClient):
 
     async def _deleted(self, channel_id: int, message_id: int) -> None:
         await self.core.conversation.deleted(self.reader.message_key(channel_id, message_id))
-        if (task := self._answering.get(message_id)) is not None:
+        if (answering := self._answering.get(message_id)) is not None:
+            task, display = answering
             task.cancel()
+            await asyncio.wait({task})
+            await display.withdraw()
 
     async def on_raw_reaction_add(self, payload: discord.RawReactionActionEvent) -> None:
         if payload.member is not None and payload.member.bot:
@@ -296,6 +303,12 @@ async def run_discord(core: BotCore, token: str) -> None:
             "Discord refuses the Message Content intent; switch it on in the developer portal (Bot), or set"
             " `discord.message_content = false`."
         ) from error
+
+
+def _why_unread(message: discord.Message) -> str | None:
+    if has_attachment(message):
+        return messages.SEES_NO_PICTURES
+    return None if message.content else messages.REPLY_WITHOUT_PING
 
 
 def _intents(section: DiscordSettings) -> discord.Intents:

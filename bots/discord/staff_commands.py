@@ -79,7 +79,7 @@ def _channel_group(client: NocapClient) -> app_commands.Group:
         await change(interaction, where, Change(collect=collect == "on"))
 
     @group.command(description="Whether /duel works here")
-    @app_commands.describe(where=WHERE)
+    @app_commands.describe(duels="On or off", where=WHERE)
     async def duels(interaction: Interaction, duels: OnOff, where: Where | None = None) -> None:
         await change(interaction, where, Change(duels=duels == "on"))
 

@@ -138,14 +138,17 @@ class FakeDiscord:
         channel: int = GENERAL,
         mention: bool = True,
         reply_to: dict[str, Any] | None = None,
+        pings: bool = True,
         **fields: Any,
     ) -> dict[str, Any]:
-        """A member's message arrives; by default it mentions the bot."""
+        """A member's message arrives; by default it mentions the bot, and a reply to the bot pings it."""
         content = f"<@{BOT}> {text}" if mention and channel != DM else text
         message = self._message(author, content, channel, **fields)
         if f"<@{BOT}>" in content:
             message["mentions"] = [_user(BOT)]
         if reply_to is not None:
+            is_ours = reply_to["author"]["id"] == str(BOT)
+            message["mentions"] = message["mentions"] or ([_user(BOT)] if is_ours and pings else [])
             message |= {
                 "type": 19,
                 "referenced_message": reply_to,
@@ -326,9 +329,7 @@ class FakeDiscord:
                 interaction.message = shown
                 if not flags & 64:
                     self.messages[int(shown["id"])] = shown
-            return (
-                self._edited(interaction.message, body) if method != "GET" else _json(interaction.message)
-            )
+            return self._edited(interaction.message, body) if method != "GET" else _json(interaction.message)
         if method == "POST":
             shown = self._message(BOT, body.get("content", ""), interaction.channel_id)
             shown |= {"components": body.get("components", []), "flags": body.get("flags", 0)}

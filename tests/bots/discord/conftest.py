@@ -7,14 +7,20 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import discord
 import pytest
 
 from bots.core import BotCore, build_core
 from bots.discord.bot import run_discord
+from bots.identity import Identity
 from bots.limits import RateLimits
+from nocap.domain import ChannelKey, MemberKey, Purpose
 from nocap.operators import BotOperators
+from storage.channels import ensure_channel
+from storage.consent import record_consent
+from storage.posted import posted_reply
 from tests.bots.support import VOICE, World, world
 from tests.fakes.discord_server import OPERATOR, FakeDiscord
 
@@ -40,6 +46,32 @@ class DiscordWorld:
             limits=limits or RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6),
             seed=1,
         )
+
+    def allow_message_content(self) -> None:
+        """The bot asks for the privileged intent."""
+        section = self.bot.settings.discord.model_copy(update={"message_content": True})
+        self.bot.settings = self.bot.settings.model_copy(update={"discord": section})
+
+    def collect_with(self, channel: ChannelKey, *members: MemberKey) -> None:
+        """The channel collects and these members have agreed to everything."""
+        policy, at = self.bot.settings.policy_version, self.bot.clock()
+        with self.bot.database.write() as session:
+            ensure_channel(session, channel, platform="discord", label=None, voice=VOICE, at=at, collect=True)
+            for member in members:
+                record_consent(session, member, channel, list(Purpose), True, policy, at)
+
+    def is_posted(self, message: dict[str, Any]) -> bool:
+        """Whether it is on record which answer this message shows."""
+        identity = Identity(self.bot.database.keyring, "discord")
+        with self.bot.database.read() as session:
+            return posted_reply(session, identity.message(message["channel_id"], message["id"])) is not None
+
+    async def until(self, condition: Callable[[], object], seconds: float = 15.0) -> None:
+        """Waits for what no request tells of, such as the database."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not condition():
+            assert asyncio.get_running_loop().time() < deadline, "it did not come to pass"
+            await asyncio.sleep(0.02)
 
     @asynccontextmanager
     async def running(self, limits: RateLimits | None = None) -> AsyncIterator[BotCore]:
