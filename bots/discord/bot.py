@@ -13,6 +13,7 @@ import aiohttp
 import discord
 import structlog
 import yarl
+from discord.gateway import DiscordWebSocket
 
 from bots import messages
 from bots.callers import Caller
@@ -78,7 +79,7 @@ class NocapClient(discord.AutoShardedClient):
         self._log = structlog.get_logger("bots.discord").bind(voice=core.voice)
 
     async def setup_hook(self) -> None:
-        await _lead_gateway(self, self.section)
+        _lead_gateway(self, self.section.gateway_url)
         add_member_commands(self)
         add_staff_commands(self)
         self.add_dynamic_items(*ALL_BUTTONS)
@@ -319,21 +320,20 @@ def _intents(section: DiscordSettings) -> discord.Intents:
     return intents
 
 
-async def _lead_gateway(client: NocapClient, section: DiscordSettings) -> None:
-    """Makes every gateway connection, resumed ones too, go where the settings or the API say.
+def _lead_gateway(client: NocapClient, override: str | None) -> None:
+    """Makes every gateway connection go where the settings say, or else where the API says.
 
-    discord.py asks the API for the gateway only where the number of shards is left to it.
+    Left alone, discord.py goes to Discord's own address whenever a session is begun anew or shards are numbered.
     """
-    address = section.gateway_url
-    if address is None and section.shards is not None:
-        address = (await client.http.get_bot_gateway())[1]
-    if address is None:
-        return
-    base = yarl.URL(address)
     connect = client.http.ws_connect
+    named: list[str] = [override] if override else []
 
     async def connect_there(url: str, *, compress: int = 0) -> aiohttp.ClientWebSocketResponse:
         asked = yarl.URL(url)
-        return await connect(str(base.with_query(asked.query)), compress=compress)
+        if override or asked.host == DiscordWebSocket.DEFAULT_GATEWAY.host:
+            if not named:
+                named.append((await client.http.get_bot_gateway())[1])
+            url = str(yarl.URL(named[0]).with_query(asked.query))
+        return await connect(url, compress=compress)
 
     client.http.ws_connect = connect_there  # type: ignore[method-assign]

@@ -49,7 +49,11 @@ class DiscordWorld:
 
     def allow_message_content(self) -> None:
         """The bot asks for the privileged intent."""
-        section = self.bot.settings.discord.model_copy(update={"message_content": True})
+        self.change_discord(message_content=True)
+
+    def change_discord(self, **changes: object) -> None:
+        """Other settings for the next life of the process."""
+        section = self.bot.settings.discord.model_copy(update=changes)
         self.bot.settings = self.bot.settings.model_copy(update={"discord": section})
 
     def collect_with(self, channel: ChannelKey, *members: MemberKey) -> None:
