@@ -259,7 +259,7 @@ class NocapClient(discord.AutoShardedClient):
             return []
         user = interaction.user
         every = [*interaction.guild.channels, *interaction.guild.threads]
-        return [self.reader.identity.channel(one.id) for one in every if may_moderate(one.permissions_for(user))]
+        return [self.reader.place(one)[0] for one in every if may_moderate(one.permissions_for(user))]
 
     def _is_again(self, message: discord.Message) -> bool:
         if message.id in self._seen:

@@ -48,8 +48,10 @@ class Reader:
         return self.identity.channel(channel.id), None
 
     def target(self, channel: AnyChannel) -> Target:
-        name = getattr(channel, "name", None)
-        return Target(self.identity.channel(channel.id), f"#{name}" if name else "this chat")
+        """The channel whose settings hold there: a public thread's is its parent."""
+        parent = getattr(channel, "parent", None)
+        key, thread = self.place(channel)
+        return Target(key, label_of(parent if thread and parent else channel) or "this chat")
 
     def message_key(self, channel_id: int, message_id: int) -> MessageKey:
         return self.identity.message(channel_id, message_id)

@@ -231,9 +231,7 @@ def _targets(client: NocapClient, interaction: Interaction, where: Where | None)
     """The chosen channels in which the caller moderates. Raises NotPermitted where that is none of them."""
     caller = client.reader.caller(interaction, rules_own_chat=True)
     if where is None:
-        here = _here(interaction)
-        key, _ = client.reader.place(here)
-        return caller, [Target(key, client.reader.target(here).label)]
+        return caller, [client.reader.target(_here(interaction))]
     if not isinstance(interaction.user, discord.Member):
         raise InputError("Channels can be named in a server only.")
     chosen: list[discord.abc.GuildChannel | discord.Thread] = [where]
