@@ -98,6 +98,7 @@ to take it back.
 Moderators: /channel, /slang approve, block and queue, /reports."""
 
 SEES_NO_PICTURES = "I can't see pictures, stickers or files, only words. What's in it?"
+REPLY_WITHOUT_PING = "I can't read that one. Mention me, or leave the ping on when you reply."
 ASK_ABOUT = "What do you say to that?"
 RETRY_IS_THEIRS = "Only who asked can try that again."
 RETRY_IS_GONE = "That question is gone. Ask me again."

@@ -139,8 +139,16 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, *, limits: RateLimits | None = None, plain: bool = True, **chat: object) -> Iterator[World]:
-    settings = Settings(data_dir=folder, chat=chat)  # type: ignore[arg-type]
+def world(
+    folder: Path,
+    *,
+    limits: RateLimits | None = None,
+    plain: bool = True,
+    discord: dict[str, object] | None = None,
+    bots: dict[str, object] | None = None,
+    **chat: object,
+) -> Iterator[World]:
+    settings = Settings(data_dir=folder, chat=chat, discord=discord or {}, bots=bots or {})  # type: ignore[arg-type]
     keyring = (PlainKeyring if plain else Keyring)(bytes(32))
     (folder / "nocap.db").write_bytes(_empty_database())
     database = Database.open(settings.database_url, keyring)
