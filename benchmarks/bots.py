@@ -15,13 +15,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Protocol
 
 import psutil
 from aiohttp import web
@@ -33,9 +30,12 @@ from nocap.domain import Purpose, VoiceName, utc_now
 from nocap.settings import load_settings
 from storage.channels import ensure_channel
 from storage.consent import record_consent
-from tests.fakes.telegram import Chat, FakeTelegram, Json
+from tests.fakes.discord_server import FakeDiscord
+from tests.fakes.telegram import FakeTelegram, Json
 
 MEMBERS = 400
+CHANNELS = 40
+KEPT_MESSAGES = 20
 CONSENTING_SHARE = 0.25
 WARM_UP = 200
 STEADY_PER_SECOND = 50
@@ -45,9 +45,10 @@ FULL_PER_SECOND = 200
 MESSAGES = 20_000
 FIRST = 2_000
 """Messages after which memory has to be flat."""
-DRAIN_SECONDS = 60.0
+DRAIN_SECONDS = 30.0
+PLATFORMS = ("telegram", "discord")
+OVERHEAD = Bar(15.0)
 BARS = {
-    "overhead_p95_ms": Bar(15.0),
     "full_load_seconds_behind": Bar(1.0),
     "messages_lost": Bar(0),
     "messages_answered_twice": Bar(0),
@@ -57,81 +58,115 @@ BARS = {
 }
 
 
-class Platform(Protocol):
-    """A fake platform with members who wait to speak."""
+class Meter:
+    """When each message was said, and when it was first answered."""
+
+    def __init__(self) -> None:
+        self.said: dict[object, float] = {}
+        self.answered: dict[object, float] = {}
+        self.twice = 0
+        self._now = 0.0
+
+    def say_next(self) -> None:
+        self._now = time.perf_counter()
+
+    def note_said(self, key: object) -> None:
+        self.said[key] = self._now
+
+    def note_answered(self, key: object) -> None:
+        self.twice += key in self.answered
+        self.answered.setdefault(key, time.perf_counter())
+
+    @property
+    def lost(self) -> int:
+        return len(self.said.keys() - self.answered.keys())
+
+    def seconds(self, since: float) -> list[float]:
+        """From each message that was said since then to its answer."""
+        said = self.said.items()
+        return [self.answered[key] - at for key, at in said if at >= since and key in self.answered]
+
+
+class Platform:
+    """A fake platform whose members wait to speak; each has a channel to speak in."""
 
     name: str
     settings: dict[str, object]
 
-    def say(self, number: int, meter: Meter) -> None: ...
-
-
-@dataclass
-class Meter:
-    """When each message was said, and when it was answered."""
-
-    said: dict[str, float] = field(default_factory=dict)
-    seconds: list[float] = field(default_factory=list)
-    answers: Counter[str] = field(default_factory=Counter)
-
-    def note_said(self, key: str) -> None:
-        self.said[key] = time.perf_counter()
-
-    def note_answered(self, key: str) -> None:
-        if key in self.said:
-            self.answers[key] += 1
-            if self.answers[key] == 1:
-                self.seconds.append(time.perf_counter() - self.said[key])
+    def __init__(self) -> None:
+        self.meter = Meter()
 
     @property
-    def lost(self) -> int:
-        return len(self.said) - len(self.answers)
+    def members(self) -> list[tuple[int, int]]:
+        """Channel id and user id of each member."""
+        raise NotImplementedError
 
-    @property
-    def twice(self) -> int:
-        return sum(count > 1 for count in self.answers.values())
-
-    async def drain(self) -> float:
-        """Seconds until everything that was said is answered, at most DRAIN_SECONDS."""
-        begun = time.perf_counter()
-        while self.lost and time.perf_counter() - begun < DRAIN_SECONDS:
-            await asyncio.sleep(0.01)
-        return time.perf_counter() - begun
+    async def say(self, number: int) -> None:
+        raise NotImplementedError
 
 
-class TelegramPlatform:
+class TelegramPlatform(Platform):
     """Private chats: in groups Telegram allows twenty messages a minute, whatever the bot could do."""
 
     name = "telegram"
 
     def __init__(self, telegram: FakeTelegram) -> None:
+        super().__init__()
         self._telegram = telegram
-        self._meter: Meter | None = None
         telegram.add_bot("7:BENCH")
         telegram.keeps_calls = False
         telegram.on_send = self._sent
-        self.people = [telegram.person(1000 + number, f"Member {number}") for number in range(MEMBERS)]
-        self._chats = [(telegram.private(person), person) for person in self.people]
-        self.settings = {
-            "token": "7:BENCH",
-            "base_url": telegram.url,
-            "messages_per_second": 10_000,
-        }
+        people = [telegram.person(1000 + number, f"Member {number}") for number in range(MEMBERS)]
+        self._chats = [(telegram.private(person), person) for person in people]
+        self.settings = {"token": "7:BENCH", "base_url": telegram.url, "messages_per_second": 10_000}
 
-    def say(self, number: int, meter: Meter) -> None:
-        self._meter = meter
+    @property
+    def members(self) -> list[tuple[int, int]]:
+        return [(chat.id, person.id) for chat, person in self._chats]
+
+    async def say(self, number: int) -> None:
         chat, person = self._chats[number % MEMBERS]
-        self._forget_old(chat)
+        while len(chat.messages) > KEPT_MESSAGES:
+            del chat.messages[next(iter(chat.messages))]
+        self.meter.say_next()
         message = self._telegram.say(chat, person, f"number {number}: is sushi overrated", date=int(time.time()))
-        meter.note_said(f"telegram {message['message_id']}")
+        self.meter.note_said(message["message_id"])
 
     def _sent(self, message: Json) -> None:
-        if self._meter is not None and "reply_to_message" in message:
-            self._meter.note_answered(f"telegram {message['reply_to_message']['message_id']}")
+        if "reply_to_message" in message:
+            self.meter.note_answered(message["reply_to_message"]["message_id"])
 
-    def _forget_old(self, chat: Chat) -> None:
-        while len(chat.messages) > 20:
-            del chat.messages[next(iter(chat.messages))]
+
+class DiscordPlatform(Platform):
+    """Mentions in many channels of one server."""
+
+    name = "discord"
+
+    def __init__(self, discord: FakeDiscord) -> None:
+        super().__init__()
+        self._discord = discord
+        discord.keeps_calls = False
+        discord.on_post = self._posted
+        self._channels = [300 + number for number in range(CHANNELS)]
+        discord.extra_channels = [discord._channel(channel) for channel in self._channels]
+        api, gateway = f"http://{discord.url}/api/v10", f"ws://{discord.url}/gateway"
+        self.settings = {"token": discord.token, "api_base": api, "gateway_url": gateway}
+
+    @property
+    def members(self) -> list[tuple[int, int]]:
+        return [(self._channels[number % CHANNELS], 5000 + number) for number in range(MEMBERS)]
+
+    async def say(self, number: int) -> None:
+        channel, user = self.members[number % MEMBERS]
+        while len(self._discord.messages) > KEPT_MESSAGES * CHANNELS:
+            del self._discord.messages[next(iter(self._discord.messages))]
+        self.meter.say_next()
+        message = await self._discord.say(user, f"number {number}: is sushi overrated", channel=channel)
+        self.meter.note_said(message["id"])
+
+    def _posted(self, message: Json) -> None:
+        if "message_reference" in message:
+            self.meter.note_answered(message["message_reference"]["message_id"])
 
 
 @asynccontextmanager
@@ -159,7 +194,7 @@ async def instant_backend() -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-def write_installation(folder: Path, backend: str, platforms: Sequence[TelegramPlatform]) -> Path:
+def write_installation(folder: Path, backend: str, platforms: Sequence[Platform]) -> Path:
     """A settings file and a database in which a quarter of the members agree to everything."""
     limits = "\n".join(f"{name} = 1000000" for name in _LIMITS)
     lines = [f'[inference]\nbackend = "openai"\nurls = ["{backend}"]', f"[chat]\n{limits}"]
@@ -176,8 +211,8 @@ def write_installation(folder: Path, backend: str, platforms: Sequence[TelegramP
     with database.write() as session:
         for platform in platforms:
             identity = Identity(database.keyring, platform.name)
-            for person in platform.people[: int(MEMBERS * CONSENTING_SHARE)]:
-                channel, member = identity.channel(person.id), identity.member(person.id)
+            for chat_id, user_id in platform.members[: int(MEMBERS * CONSENTING_SHARE)]:
+                channel, member = identity.channel(chat_id), identity.member(user_id)
                 voice = VoiceName(settings.voice)
                 ensure_channel(session, channel, platform=platform.name, label=None, voice=voice, at=at, collect=True)
                 record_consent(session, member, channel, list(Purpose), True, settings.policy_version, at)
@@ -217,51 +252,58 @@ class BotProcess:
         self._log.close()
 
 
-async def talk(platforms: Sequence[TelegramPlatform], per_second: float, count: int, start: int) -> tuple[Meter, float]:
-    """`count` messages at `per_second` in all, the platforms in turn; and how long the last answers took to come."""
-    meter = Meter()
+async def talk(platforms: Sequence[Platform], per_second: float, count: int) -> float:
+    """`count` messages at `per_second` in all, the platforms in turn; how long the last answers took to come."""
     begun = time.perf_counter()
     for number in range(count):
         await asyncio.sleep(max(0.0, begun + number / per_second - time.perf_counter()))
-        platforms[number % len(platforms)].say(start + number, meter)
-    return meter, await meter.drain()
+        platform = platforms[number % len(platforms)]
+        await platform.say(len(platform.meter.said))
+    ended = time.perf_counter()
+    for _ in range(int(DRAIN_SECONDS * 100)):
+        if not any(one.meter.lost for one in platforms):
+            break
+        await asyncio.sleep(0.01)
+    return time.perf_counter() - ended
 
 
-async def measure(folder: Path, *, quick: bool) -> dict[str, float]:
+async def measure(folder: Path, *, names: Sequence[str], quick: bool) -> dict[str, float]:
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(instant_backend())
-        platforms = [TelegramPlatform(await stack.enter_async_context(FakeTelegram()))]
+        platforms: list[Platform] = []
+        if "telegram" in names:
+            platforms.append(TelegramPlatform(await stack.enter_async_context(FakeTelegram())))
+        if "discord" in names:
+            platforms.append(DiscordPlatform(await stack.enter_async_context(FakeDiscord())))
         process = BotProcess(write_installation(folder, backend, platforms))
         stack.push_async_callback(process.stop)
         return await _phases(platforms, process, quick=quick)
 
 
-async def _phases(platforms: Sequence[TelegramPlatform], process: BotProcess, *, quick: bool) -> dict[str, float]:
+async def _phases(platforms: Sequence[Platform], process: BotProcess, *, quick: bool) -> dict[str, float]:
     steady = STEADY_PER_SECOND * len(platforms)
     full = FULL_PER_SECOND * len(platforms) / 2
-    warm, _ = await talk(platforms, steady, WARM_UP, 0)
-    cpu = process.cpu_seconds
-    even, _ = await talk(platforms, steady, steady * (5 if quick else 20), WARM_UP)
-    cpu = (process.cpu_seconds - cpu) / len(even.said)
-    said = len(warm.said) + len(even.said)
-    rest, _ = await talk(platforms, full, max(0, FIRST - said), said)
-    said += len(rest.said)
-    before = process.resident_mib
-    soak, behind = await talk(platforms, full, (MESSAGES - said) if not quick else 1_000, said)
+    await talk(platforms, steady / 2, WARM_UP)
+    begun, cpu = time.perf_counter(), process.cpu_seconds
+    await talk(platforms, steady, steady * (5 if quick else 20))
+    even = {one.name: one.meter.seconds(begun) for one in platforms}
+    cpu = (process.cpu_seconds - cpu) / sum(len(seconds) for seconds in even.values())
+    await talk(platforms, full, max(0, FIRST - _said(platforms)))
+    before, begun = process.resident_mib, time.perf_counter()
+    behind = await talk(platforms, full, 1_000 if quick else MESSAGES - _said(platforms))
     after = process.resident_mib
-    meters = (warm, even, rest, soak)
-    return {
-        "platforms": len(platforms),
-        "overhead_p50_ms": statistics.median(even.seconds) * 1e3,
-        "overhead_p95_ms": statistics.quantiles(even.seconds, n=20)[-1] * 1e3,
-        "overhead_cpu_ms": cpu * 1e3,
+    loaded = [seconds for one in platforms for seconds in one.meter.seconds(begun)]
+    figures = {f"{name}_overhead_p50_ms": statistics.median(seconds) * 1e3 for name, seconds in even.items()}
+    figures |= {f"{name}_overhead_p95_ms": _p95(seconds) * 1e3 for name, seconds in even.items()}
+    return figures | {
+        "cpu_per_message_ms": cpu * 1e3,
         "full_load_per_second": full,
-        "full_load_p50_ms": statistics.median(soak.seconds) * 1e3,
-        "full_load_p95_ms": statistics.quantiles(soak.seconds, n=20)[-1] * 1e3,
+        "full_load_p50_ms": statistics.median(loaded) * 1e3,
+        "full_load_p95_ms": _p95(loaded) * 1e3,
         "full_load_seconds_behind": behind,
-        "messages": sum(len(one.said) for one in meters),
-        "messages_lost": sum(one.lost for one in meters),
-        "messages_answered_twice": sum(one.twice for one in meters),
+        "messages": _said(platforms),
+        "messages_lost": sum(one.meter.lost for one in platforms),
+        "messages_answered_twice": sum(one.meter.twice for one in platforms),
         "memory_first_mib": before,
         "memory_peak_mib": max(before, after),
         "memory_growth_share": after / before - 1,
@@ -269,15 +311,26 @@ async def _phases(platforms: Sequence[TelegramPlatform], process: BotProcess, *,
     }
 
 
+def _said(platforms: Sequence[Platform]) -> int:
+    return sum(len(one.meter.said) for one in platforms)
+
+
+def _p95(seconds: Sequence[float]) -> float:
+    return statistics.quantiles(seconds, n=20)[-1]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="3,000 messages instead of 20,000")
     parser.add_argument("--json", action="store_true", dest="as_json")
+    parser.add_argument("--platform", choices=PLATFORMS, action="append", help="only this one, at half the full load")
     arguments = parser.parse_args()
-    with TemporaryDirectory() as name:
-        figures = asyncio.run(measure(Path(name), quick=arguments.quick))
-    packages = ("python-telegram-bot", "httpx", "SQLAlchemy")
-    publish("bots", figures, BARS, packages=packages, as_json=arguments.as_json)
+    names = arguments.platform or PLATFORMS
+    with TemporaryDirectory() as folder:
+        figures = asyncio.run(measure(Path(folder), names=names, quick=arguments.quick))
+    bars = BARS | {f"{name}_overhead_p95_ms": OVERHEAD for name in names}
+    packages = ("python-telegram-bot", "discord.py", "aiohttp", "SQLAlchemy")
+    publish("bots", figures, bars, packages=packages, as_json=arguments.as_json)
 
 
 if __name__ == "__main__":
