@@ -10,6 +10,7 @@ from nocap.domain import ChannelKey
 from storage.messages import recent_messages
 from storage.tables import Channel
 from tests.bots.discord.conftest import DiscordWorld
+from tests.bots.support import until
 from tests.fakes import discord_spec
 from tests.fakes.backend import Refuse, says
 from tests.fakes.discord_server import (
@@ -114,7 +115,7 @@ async def test_a_reply_to_an_answer_continues_it_and_a_quote_of_others_is_read_b
     async with here.running():
         await server.say(ADA, "about cats")
         first = (await server.until(server.posts))[0]
-        await here.until(lambda: here.is_posted(first))
+        await until(lambda: here.is_posted(first))
         await server.say(ADA, "about dogs")
         await server.until(lambda: len(server.posts()) == 2)
         await server.say(BEN, "why?", mention=False, reply_to=first)
@@ -185,10 +186,10 @@ async def test_a_deleted_prompt_leaves_the_database_and_an_edit_replaces_it(here
         assert texts(channel) == ["first wording"]
         edited = {**asked, "content": f"<@{BOT}> second wording", "edited_timestamp": asked["timestamp"]}
         await server.dispatch("MESSAGE_UPDATE", edited)
-        await here.until(lambda: texts(channel) == ["second wording"])
+        await until(lambda: texts(channel) == ["second wording"])
         gone = {"id": asked["id"], "channel_id": str(GENERAL), "guild_id": "1"}
         await server.dispatch("MESSAGE_DELETE", gone)
-        await here.until(lambda: texts(channel) == [])
+        await until(lambda: texts(channel) == [])
         await server.say(ADA, "still here?")
         await server.until(lambda: len(server.posts()) == 2)
         assert "wording" not in str(prompt(here))
