@@ -55,7 +55,17 @@ async def test_a_mention_is_answered_in_reply_with_buttons_and_mentions_nobody(h
     (request,) = server.made("POST", POSTS)
     assert request.body["allowed_mentions"] == {"parse": [], "replied_user": False}
     assert prompt(here) == ["hi there"]
-    assert server.made("POST", f"/channels/{GENERAL}/typing")
+
+
+async def test_it_types_while_it_thinks(here: DiscordWorld) -> None:
+    server = here.server
+    here.bot.backend.gate = asyncio.Event()
+    async with here.running():
+        await server.say(ADA, "think about it")
+        await server.until(lambda: server.made("POST", f"/channels/{GENERAL}/typing"))
+        assert server.posts() == []
+        here.bot.backend.gate.set()
+        await server.until(server.posts)
 
 
 async def test_only_what_is_for_the_bot_is_answered_and_no_bot_or_webhook_ever(here: DiscordWorld) -> None:
@@ -230,6 +240,7 @@ async def test_where_it_may_not_speak_it_gives_up_quietly_and_goes_on_elsewhere(
             Fault(f"/channels/{GENERAL}/typing", 403, {"code": 50013, "message": "Missing Permissions"})
         )
     async with here.running():
+        here.bot.backend.pause_seconds = 0.2
         await server.say(ADA, "hi")
         await server.until(lambda: server.made("POST", POSTS))
         await server.say(ADA, "hi", channel=RANDOM)
