@@ -145,7 +145,7 @@ class DiscordPlatform(Platform):
     def __init__(self, discord: FakeDiscord) -> None:
         super().__init__()
         self._discord = discord
-        discord.keeps_calls = False
+        discord.keeps_all = False
         discord.on_post = self._posted
         self._channels = [300 + number for number in range(CHANNELS)]
         discord.extra_channels = [discord._channel(channel) for channel in self._channels]
@@ -158,14 +158,12 @@ class DiscordPlatform(Platform):
 
     async def say(self, number: int) -> None:
         channel, user = self.members[number % MEMBERS]
-        while len(self._discord.messages) > KEPT_MESSAGES * CHANNELS:
-            del self._discord.messages[next(iter(self._discord.messages))]
         self.meter.say_next()
         message = await self._discord.say(user, f"number {number}: is sushi overrated", channel=channel)
         self.meter.note_said(message["id"])
 
     def _posted(self, message: Json) -> None:
-        if "message_reference" in message:
+        if message.get("message_reference"):
             self.meter.note_answered(message["message_reference"]["message_id"])
 
 

@@ -14,6 +14,8 @@ import structlog
 from bots.splitting import split
 
 LIMIT_CHARACTERS = 2000
+TYPING_AFTER_SECONDS = 0.1
+"""A quicker answer needs no "is typing", which would be a second request for each."""
 TYPING_SECONDS = 8.0
 """Discord shows "is typing" for ten seconds."""
 TRIES = 4
@@ -120,6 +122,7 @@ async def typing(channel: discord.abc.Messageable) -> AsyncIterator[None]:
     """Shows "is typing" while entered; where that is refused, nothing happens."""
 
     async def keep_typing() -> None:
+        await asyncio.sleep(TYPING_AFTER_SECONDS)
         while True:
             with contextlib.suppress(discord.HTTPException, OSError):
                 await _type_once(channel)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -156,6 +157,14 @@ def world(
         yield World(folder, database, settings, limits)
     finally:
         database.close()
+
+
+async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """Waits for what no request tells of, such as the database."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not come to pass"
+        await asyncio.sleep(0.02)
 
 
 @cache

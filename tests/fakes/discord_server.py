@@ -104,11 +104,11 @@ class FakeDiscord:
         self.permissions: dict[int, str] = {MOD: MANAGE_CHANNELS}
         self.token = "the-token"
         self.url = ""
-        self.keeps_calls = True
-        """Off for a benchmark: requests are neither kept nor checked."""
-        self.on_post: Callable[[dict[str, Any]], None] | None = None
-        """Told of each message that the bot posts."""
         self.extra_channels: list[dict[str, Any]] = []
+        self.keeps_all = True
+        """Off for soaks: requests and messages are not kept, only counted by `on_post`."""
+        self.on_post: Callable[[dict[str, Any]], None] | None = None
+        """Called with every message that the bot posts in a channel."""
         self._ids = itertools.count((int(datetime.now(UTC).timestamp() * 1000) - EPOCH_MILLISECONDS) << 22, 1)
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -158,7 +158,8 @@ class FakeDiscord:
                 "referenced_message": reply_to,
                 "message_reference": {"message_id": reply_to["id"], "channel_id": reply_to["channel_id"]},
             }
-        self.messages[int(message["id"])] = message
+        if self.keeps_all:
+            self.messages[int(message["id"])] = message
         await self.dispatch("MESSAGE_CREATE", message)
         return message
 
@@ -187,7 +188,8 @@ class FakeDiscord:
         for session in [only] if only else list(self.sessions.values()):
             payload = {"op": 0, "t": event, "d": self._visible(event, data, session), "s": session.sequence + 1}
             session.sequence += 1
-            session.sent.append(payload)
+            if self.keeps_all:
+                session.sent.append(payload)
             await self._send(session, payload)
 
     async def drop(self, *, code: int = 4000) -> None:
@@ -216,9 +218,9 @@ class FakeDiscord:
     async def _http(self, request: web.Request) -> web.Response:
         path = "/" + request.match_info["tail"]
         body, files = await _body(request)
-        if self.keeps_calls:
+        if self.keeps_all:
             self.requests.append(Seen(request.method, path, body, asyncio.get_running_loop().time(), files))
-        if self.keeps_calls and discord_spec.is_here() and not files:
+        if self.keeps_all and discord_spec.is_here() and not files:
             self.violations += discord_spec.violations(request.method, path, body)
         for fault in self.faults:
             if fault.method == request.method and re.fullmatch(fault.path, path):
@@ -281,9 +283,10 @@ class FakeDiscord:
         reference = body.get("message_reference")
         if reference and int(reference["message_id"]) in self.messages:
             message |= {"type": 19, "message_reference": reference}
-        self.messages[int(message["id"])] = message
-        if self.on_post:
-            self.on_post(message)
+        if self.keeps_all:
+            self.messages[int(message["id"])] = message
+        if self.on_post is not None:
+            self.on_post({**message, "message_reference": reference})
         return _json(message)
 
     def _edited(self, message: dict[str, Any] | None, body: dict[str, Any]) -> web.Response:

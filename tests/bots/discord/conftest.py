@@ -70,13 +70,6 @@ class DiscordWorld:
         with self.bot.database.read() as session:
             return posted_reply(session, identity.message(message["channel_id"], message["id"])) is not None
 
-    async def until(self, condition: Callable[[], object], seconds: float = 15.0) -> None:
-        """Waits for what no request tells of, such as the database."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while not condition():
-            assert asyncio.get_running_loop().time() < deadline, "it did not come to pass"
-            await asyncio.sleep(0.02)
-
     @asynccontextmanager
     async def running(self, limits: RateLimits | None = None) -> AsyncIterator[BotCore]:
         core = self.core(limits)

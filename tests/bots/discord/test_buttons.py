@@ -12,7 +12,7 @@ from storage.feedback import feedback_since
 from storage.registry import deployment
 from storage.slang import TermFinding, terms, upsert_candidates
 from tests.bots.discord.conftest import DiscordWorld
-from tests.bots.support import START, VOICE
+from tests.bots.support import START, VOICE, until
 from tests.fakes.discord_server import (
     ADA,
     BEN,
@@ -75,7 +75,7 @@ async def test_reactions_count_as_votes_and_taking_them_away_takes_them_back(her
     server = here.server
     async with here.running():
         message = await answered(server)
-        await here.until(lambda: here.is_posted(message))
+        await until(lambda: here.is_posted(message))
         reaction = {
             "user_id": str(ADA),
             "channel_id": str(GENERAL),
@@ -86,10 +86,10 @@ async def test_reactions_count_as_votes_and_taking_them_away_takes_them_back(her
             "type": 0,
         }
         await server.dispatch("MESSAGE_REACTION_ADD", reaction)
-        await here.until(lambda: votes(here) == (0, 1, 0))
+        await until(lambda: votes(here) == (0, 1, 0))
         await server.dispatch("MESSAGE_REACTION_REMOVE", {**reaction, "emoji": {"id": None, "name": "👍"}})
         await server.dispatch("MESSAGE_REACTION_REMOVE", reaction)
-        await here.until(lambda: votes(here) == (0, 0, 0))
+        await until(lambda: votes(here) == (0, 0, 0))
 
 
 async def test_a_member_is_asked_for_consent_once_in_private_and_a_tap_decides(here: DiscordWorld) -> None:

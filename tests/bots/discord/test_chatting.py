@@ -10,6 +10,7 @@ from nocap.domain import ChannelKey
 from storage.messages import recent_messages
 from storage.tables import Channel
 from tests.bots.discord.conftest import DiscordWorld
+from tests.bots.support import until
 from tests.fakes import discord_spec
 from tests.fakes.backend import Refuse, says
 from tests.fakes.discord_server import (
@@ -54,7 +55,17 @@ async def test_a_mention_is_answered_in_reply_with_buttons_and_mentions_nobody(h
     (request,) = server.made("POST", POSTS)
     assert request.body["allowed_mentions"] == {"parse": [], "replied_user": False}
     assert prompt(here) == ["hi there"]
-    assert server.made("POST", f"/channels/{GENERAL}/typing")
+
+
+async def test_it_types_while_it_thinks(here: DiscordWorld) -> None:
+    server = here.server
+    here.bot.backend.gate = asyncio.Event()
+    async with here.running():
+        await server.say(ADA, "think about it")
+        await server.until(lambda: server.made("POST", f"/channels/{GENERAL}/typing"))
+        assert server.posts() == []
+        here.bot.backend.gate.set()
+        await server.until(server.posts)
 
 
 async def test_only_what_is_for_the_bot_is_answered_and_no_bot_or_webhook_ever(here: DiscordWorld) -> None:
@@ -114,7 +125,7 @@ async def test_a_reply_to_an_answer_continues_it_and_a_quote_of_others_is_read_b
     async with here.running():
         await server.say(ADA, "about cats")
         first = (await server.until(server.posts))[0]
-        await here.until(lambda: here.is_posted(first))
+        await until(lambda: here.is_posted(first))
         await server.say(ADA, "about dogs")
         await server.until(lambda: len(server.posts()) == 2)
         await server.say(BEN, "why?", mention=False, reply_to=first)
@@ -185,10 +196,10 @@ async def test_a_deleted_prompt_leaves_the_database_and_an_edit_replaces_it(here
         assert texts(channel) == ["first wording"]
         edited = {**asked, "content": f"<@{BOT}> second wording", "edited_timestamp": asked["timestamp"]}
         await server.dispatch("MESSAGE_UPDATE", edited)
-        await here.until(lambda: texts(channel) == ["second wording"])
+        await until(lambda: texts(channel) == ["second wording"])
         gone = {"id": asked["id"], "channel_id": str(GENERAL), "guild_id": "1"}
         await server.dispatch("MESSAGE_DELETE", gone)
-        await here.until(lambda: texts(channel) == [])
+        await until(lambda: texts(channel) == [])
         await server.say(ADA, "still here?")
         await server.until(lambda: len(server.posts()) == 2)
         assert "wording" not in str(prompt(here))
@@ -229,6 +240,7 @@ async def test_where_it_may_not_speak_it_gives_up_quietly_and_goes_on_elsewhere(
             Fault(f"/channels/{GENERAL}/typing", 403, {"code": 50013, "message": "Missing Permissions"})
         )
     async with here.running():
+        here.bot.backend.pause_seconds = 0.2
         await server.say(ADA, "hi")
         await server.until(lambda: server.made("POST", POSTS))
         await server.say(ADA, "hi", channel=RANDOM)
