@@ -45,6 +45,7 @@ FULL_PER_SECOND = 200
 MESSAGES = 20_000
 FIRST = 2_000
 """Messages after which memory has to be flat."""
+START_SECONDS = 120.0
 DRAIN_SECONDS = 30.0
 PLATFORMS = ("telegram", "discord")
 OVERHEAD = Bar(15.0)
@@ -74,6 +75,8 @@ class Meter:
         self.said[key] = self._now
 
     def note_answered(self, key: object) -> None:
+        if key not in self.said:
+            return  # said before the measurement
         self.twice += key in self.answered
         self.answered.setdefault(key, time.perf_counter())
 
@@ -103,6 +106,14 @@ class Platform:
 
     async def say(self, number: int) -> None:
         raise NotImplementedError
+
+    async def wait_for_bot(self) -> None:
+        """Until the bot has answered something; what was said before it was there does not count."""
+        async with asyncio.timeout(START_SECONDS):
+            while not self.meter.answered:  # noqa: ASYNC110  (polled: the bot is another process)
+                await self.say(0)
+                await asyncio.sleep(1.0)
+        self.meter = Meter()
 
 
 class TelegramPlatform(Platform):
@@ -275,6 +286,8 @@ async def measure(folder: Path, *, names: Sequence[str], quick: bool) -> dict[st
             platforms.append(DiscordPlatform(await stack.enter_async_context(FakeDiscord())))
         process = BotProcess(write_installation(folder, backend, platforms))
         stack.push_async_callback(process.stop)
+        for platform in platforms:
+            await platform.wait_for_bot()
         return await _phases(platforms, process, quick=quick)
 
 

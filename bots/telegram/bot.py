@@ -49,6 +49,8 @@ UPDATES = (
 CONCURRENT_UPDATES = 256
 CONNECTIONS = 64
 POLL_SECONDS = 30
+STOP_SECONDS = 10.0
+"""Below the supervisor's patience (nocap/supervisor.py)."""
 COMMANDS = {
     "ask": "ask me something",
     "duel": "two hidden voices answer, you pick",
@@ -112,9 +114,17 @@ async def running(core: BotCore, token: str, limiter: MessageLimiter | None = No
             yield bot
         finally:
             await bot.stop()
-            await application.stop()
+            await _finish(application)
     finally:
         await application.shutdown()
+
+
+async def _finish(application: _Application) -> None:
+    """Waits for what was fetched to be answered, but not for ever."""
+    try:
+        await asyncio.wait_for(application.stop(), STOP_SECONDS)
+    except TimeoutError:
+        log.warning("telegram", note=f"some answers were not ready {STOP_SECONDS:.0f} s after the stop")
 
 
 class TelegramBot:
@@ -170,14 +180,18 @@ class TelegramBot:
             await updater.stop()
 
     async def _listen_to_webhook(self, url: str) -> None:
+        """Each further voice listens one port higher, and is called below the first one's path by its name."""
         settings, updater = self._core.settings.telegram, self._application.updater
         assert updater is not None, "the builder makes one"
-        keyring = self._core.conversation.database.keyring
+        voices = list(dict.fromkeys([self._core.settings.voice, *settings.voices]))
+        number = voices.index(self._core.voice)
+        url, port = (f"{url}/{self._core.voice}" if number else url), settings.webhook_port + number
         secret = settings.webhook_secret
+        keyring = self._core.conversation.database.keyring
         try:
             await updater.start_webhook(
                 listen=settings.webhook_host,
-                port=settings.webhook_port,
+                port=port,
                 url_path=urlsplit(url).path.strip("/"),
                 webhook_url=url,
                 secret_token=secret.get_secret_value() if secret else keyring.derived_token("telegram webhook"),
@@ -186,7 +200,7 @@ class TelegramBot:
         except (TelegramError, OSError) as error:
             raise ConfigurationError(
                 f"The webhook {url} cannot be used: {error}. It must be a public https address that leads to"
-                f" {settings.webhook_host}:{settings.webhook_port}; or remove `telegram.webhook_url` to poll instead."
+                f" {settings.webhook_host}:{port}; or remove `telegram.webhook_url` to poll instead."
             ) from error
 
     async def _introduce(self) -> None:

@@ -210,6 +210,32 @@ async def test_a_webhook_takes_updates_that_carry_its_secret_and_no_others(world
     assert len(world.telegram.answers(chat)) == 2
 
 
+async def test_each_voice_has_a_webhook_of_its_own(world: TelegramWorld) -> None:
+    world.telegram.add_bot("8:OTHER", "boomer_bot")
+    with world.bot.database.write() as session:
+        ensure_voice(session, VoiceName("boomer"), "You are a boomer.", [], START)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/hooks"
+    world.settings = {"webhook_url": url, "webhook_port": port, "voices": {"boomer": "8:OTHER"}}
+    bots = world.telegram.bots
+    await world.start(boomer="8:OTHER")
+    assert [bot.webhook for bot in bots.values()] == [url, f"{url}/boomer"]
+    bots["8:OTHER"].webhook = f"http://127.0.0.1:{port + 1}/hooks/boomer"  # where a proxy would lead it
+    group = world.telegram.group()
+    answer = await world.ask(group, world.ada, "@boomer_bot hi")
+    assert answer["from"]["id"] == 8
+
+
+async def test_stopping_does_not_wait_for_ever(live: TelegramWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bots.telegram.bot.STOP_SECONDS", 0.05)
+    live.bot.backend.gate = asyncio.Event()
+    chat = live.telegram.private(live.ada)
+    live.telegram.say(chat, live.ada, "hi")
+    await live.bot.backend.was_asked.wait()
+    await asyncio.wait_for(live.stop(), 30)
+    assert live.telegram.answers(chat) == []
+
+
 async def test_a_compatible_server_that_lacks_what_is_not_needed_is_good_enough(bot: World) -> None:
     lacks = frozenset({"sendChatAction", "sendMessageDraft", "setMyCommands", "setMyDescription", "getChatMember"})
     async with telegram_world(bot, lacks=lacks) as world:
