@@ -110,7 +110,7 @@ class Platform:
     async def wait_for_bot(self) -> None:
         """Until the bot has answered something; what was said before it was there does not count."""
         async with asyncio.timeout(START_SECONDS):
-            while not self.meter.answered:  # noqa: ASYNC110  (polled: the bot is another process)
+            while not self.meter.answered:
                 await self.say(0)
                 await asyncio.sleep(1.0)
         self.meter = Meter()
