@@ -7,7 +7,6 @@ from functools import lru_cache
 from nocap.domain import ChannelKey, MemberKey, MessageKey
 from storage.crypto import Keyring
 
-
 REMEMBERED_KEYS = 8_192
 
 
