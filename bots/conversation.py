@@ -150,6 +150,10 @@ class Conversation:
         """The id of the answer that the bot's message shows, for reactions and reports."""
         return await asyncio.to_thread(self._records.reply_of, posted)
 
+    async def is_answered(self, key: MessageKey) -> bool:
+        """Whether the message has had its answer, from this process or an earlier one."""
+        return await asyncio.to_thread(self._records.is_answered, key)
+
     async def deleted(self, key: MessageKey) -> bool:
         """The author deleted the message: it leaves memory and database with the answers; whether it was stored."""
         self.memory.forget_message(key)

@@ -147,6 +147,11 @@ _KNOWN = sqlalchemy.select(
     | sqlalchemy.exists().where(col(Duel.prompt_key) == sqlalchemy.bindparam("key"))
 )
 
+_ANSWERED = sqlalchemy.select(
+    sqlalchemy.exists().where(col(Reply.prompt_key) == sqlalchemy.bindparam("key"))
+    | sqlalchemy.exists().where(col(Duel.prompt_key) == sqlalchemy.bindparam("key"))
+)
+
 
 class Records:
     def __init__(self, database: Database, settings: Settings, voice: VoiceName) -> None:
@@ -203,6 +208,11 @@ class Records:
         """The id of the answer that the bot's message shows."""
         with self._database.read() as session:
             return posted_reply(session, posted)
+
+    def is_answered(self, key: MessageKey) -> bool:
+        """Whether the message has been answered or fought over, by this process or an earlier one."""
+        with self._database.read() as session:
+            return bool(session.connection().execute(_ANSWERED, {"key": key}).scalar())
 
     def posted(self, reply_id: int, keys: Sequence[MessageKey]) -> None:
         with self._database.write() as session:

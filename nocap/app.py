@@ -138,6 +138,10 @@ def configured_bots(settings: Settings) -> list[BotPlan]:
         from bots.discord.bot import run_discord
 
         plans += _plans("discord", settings, settings.discord, run_discord)
+    if settings.telegram.token or settings.telegram.voices:
+        from bots.telegram.bot import run_telegram
+
+        plans += _plans("telegram", settings, settings.telegram, run_telegram)
     return plans
 
 

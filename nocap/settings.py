@@ -192,6 +192,8 @@ class TelegramSettings(Section):
     """Chat id in which operators are told that a run ended, was refused, or a canary was withdrawn."""
     base_url: str = "https://api.telegram.org"
     """A local Bot API server or a compatible one; `/bot<token>` is put behind it."""
+    messages_per_second: float = 30.0
+    """Over all chats: Telegram's limit. More only with paid broadcasts, or on a server that bears it."""
     webhook_url: str | None = None
     """Public address that Telegram calls; none means long polling."""
     webhook_host: str = "127.0.0.1"

@@ -78,6 +78,16 @@ class Channel(SQLModel, table=True):
     created_at: datetime = _moment()
 
 
+class MovedChannel(SQLModel, table=True):
+    """A chat that got another id on its platform (a group that became a supergroup) stays the channel that it was."""
+
+    __tablename__ = "moved_channel"
+
+    key: str = Field(primary_key=True)
+    """Of the new id."""
+    channel: str
+
+
 class ConsentEvent(SQLModel, table=True):
     """One line of the append-only ledger; the last line for (member, channel, purpose) counts."""
 

@@ -62,7 +62,7 @@ class World:
         self.settings = settings
         self.backend = FakeBackend()
         self.now = START
-        self._limits = limits
+        self.limits = limits
         self._messages = 0
         self.restart()
 
@@ -70,7 +70,7 @@ class World:
         """A new process over the same database and backend."""
         client = BackendClient("http://fake", timeout_seconds=5, transport=self.backend.transport())
         self.responder = RoutedResponder(Router(self._deployment), [Replica(client)], str)
-        limits = self._limits or RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
+        limits = self.limits or RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
         self.conversation = Conversation(
             self.database, self.responder, self.settings, self.clock, limits=limits, seed=1
         )
