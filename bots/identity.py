@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from nocap.domain import ChannelKey, MemberKey, MessageKey
 from storage.crypto import Keyring
+
+REMEMBERED_KEYS = 8_192
 
 
 class Identity:
@@ -16,12 +20,13 @@ class Identity:
         self.platform = platform
         self._keyring = keyring
         self._realm = f"/{realm}" if realm else ""
+        self._lasting = lru_cache(maxsize=REMEMBERED_KEYS)(keyring.pseudonym)
 
     def member(self, user_id: int | str) -> MemberKey:
-        return MemberKey(self._keyring.pseudonym("member", self.platform, str(user_id)))
+        return MemberKey(self._lasting("member", self.platform, str(user_id)))
 
     def channel(self, chat_id: int | str) -> ChannelKey:
-        return ChannelKey(self._keyring.pseudonym("channel", self.platform, f"{chat_id}{self._realm}"))
+        return ChannelKey(self._lasting("channel", self.platform, f"{chat_id}{self._realm}"))
 
     def message(self, chat_id: int | str, message_id: int | str) -> MessageKey:
         chat = f"{chat_id}{self._realm}"
