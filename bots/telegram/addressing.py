@@ -36,11 +36,12 @@ class Addressed:
 def read_message(message: Message, me: User) -> Addressed | None:
     """What the message says to the bot `me`; None where it is nothing that a member wrote to be read.
 
-    That is: other bots, posts in a channel's name, forwards of a linked channel, what was sent through a bot,
-    commands to another bot, service messages.
+    That is: other bots, posts in a channel's name, forwards, what was sent through a bot, commands to another bot,
+    service messages. A forward in private is at least told that it was not read.
     """
     if not is_members_own(message):
-        return None
+        is_told = message.forward_origin is not None and message.chat.type == PRIVATE
+        return Addressed(Address.PRIVATE, "", is_wordless=True) if is_told else None
     said = message.text or message.caption
     if said is None and message.effective_attachment is None:
         return None

@@ -19,7 +19,7 @@ from bots.telegram.outbox import Outbox, Place
 from nocap.domain import ChannelMode, Vote
 from nocap.errors import NocapError
 
-REMEMBERED = 20_000
+REMEMBERED = 5_000
 RECENT = timedelta(minutes=2)
 """Younger messages than this at the start cannot have been answered by an earlier process."""
 

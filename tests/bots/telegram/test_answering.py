@@ -74,6 +74,9 @@ async def test_bots_channels_forwards_and_what_came_through_a_bot_are_ignored(li
     live.telegram.say(group, live.ada, "@nocap_bot hi", forward_origin=origin)
     await live.settle()
     assert live.telegram.answers(group) == []
+    private = live.telegram.private(live.ada)
+    assert (await live.ask(private, live.ada, "not my words", forward_origin=origin))["text"] == messages.EMPTY
+    assert asked(live) == []
 
 
 async def test_a_topic_keeps_its_answers_and_its_talk_to_itself(live: TelegramWorld) -> None:
