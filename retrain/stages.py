@@ -363,10 +363,12 @@ def _clean_adapters(context: StageContext, run: Run) -> list[Path]:
 def decide(context: StageContext) -> Outcome | None:
     """Lets every gate decide; anything but a pass of all ends the run here."""
     from retrain import gates
+    from retrain.gates.record import decision_record
 
     text = (context.folder / run_folder.MEASUREMENTS_FILE).read_text(encoding="utf-8")
     decision = gates.decide(gates.Measurements.from_json(text), context.settings.gates)
-    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(asdict(decision)))
+    record = decision_record(decision, text, context.settings.gates)
+    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(record))
     outcomes = [
         GateOutcome(
             run_id=context.run_id,

@@ -13,7 +13,7 @@ from retrain.gates.resampling import Array, Interval, Unmeasurable, counts, rati
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
 from retrain.gates.thresholds import Threshold
 
-SERIOUS_RATE = Threshold(0.6, "times the members' everyday rate: who is as slangy at a funeral as ever is refused")
+SERIOUS_RATE = Threshold(1.2, "times the members' everyday rate; a tiny base that cannot read the moment has 0.5")
 MIN_PROMPTS = 40
 MIN_WORDS = 300
 

@@ -21,6 +21,9 @@ class Threshold(float):
         limit.why = why
         return limit
 
+    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+        return float(self), self.why
+
 
 def thresholds_of(gate: Gate) -> dict[str, Threshold]:
     """The limits that stand in the gate's own module, by name."""
