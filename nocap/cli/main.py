@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from nocap.cli import adapters, demo, importing, keys, members, retention, retrain, serving, setup, slang
+from nocap.cli import adapters, demo, gates, importing, keys, members, retention, retrain, serving, setup, slang
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
@@ -38,6 +38,7 @@ app.add_typer(slang.app, name="slang")
 app.add_typer(members.app, name="members")
 app.add_typer(keys.app, name="keys")
 app.add_typer(retention.app, name="retention")
+app.add_typer(gates.app, name="gates")
 app.add_typer(demo.app, name="demo")
 
 
