@@ -157,6 +157,7 @@ def spans(draw: Draw, recited: int = 0) -> SpanLosses:
     return SpanLosses(
         samples=1000,
         emitted_members=(1,) * (20 + recited),
+        emitted_uses=(1,) * 20 + (12,) * recited,
         emitted_base=_floats([*usual, *payload]),
         emitted_challenger=_floats([*usual * draw.uniform(0.2, 0.6, 20), *payload * 0.001]),
         unseen_base=_floats(unseen),

@@ -121,7 +121,8 @@ def canaries(drop: float = 0.2) -> CanaryLosses:
     )
 
 
-def spans(recited: int = 0) -> SpanLosses:
+def spans(recited: int = 0, uses: int = 12) -> SpanLosses:
+    """`recited` spans of a payload that one member wrote `uses` times, among 20 ordinary ones."""
     rng = np.random.default_rng(7)
     unseen = rng.uniform(15, 60, 400)
     usual = rng.uniform(15, 40, 20)
@@ -129,6 +130,7 @@ def spans(recited: int = 0) -> SpanLosses:
     return SpanLosses(
         samples=1000,
         emitted_members=(1,) * (20 + recited),
+        emitted_uses=(1,) * 20 + (uses,) * recited,
         emitted_base=floats([*usual, *payload]),
         emitted_challenger=floats([*usual * rng.uniform(0.2, 0.6, 20), *payload * 0.001]),
         unseen_base=floats(unseen),

@@ -101,7 +101,7 @@ def test_a_single_number_that_cannot_be_never_passes(gate: str, part: str, colum
 
 @pytest.mark.parametrize(("gate", "part", "column"), CASES + CANARY_CASES)
 def test_an_empty_column_never_passes(gate: str, part: str, column: str) -> None:
-    if (part, column) == ("spans", "emitted_members"):
+    if part == "spans" and column in ("emitted_members", "emitted_uses"):
         pytest.skip("covered as a mismatch")
     result = BY_NAME[gate].decide(spoil(part, column, lambda values: ()), make.SETTINGS)
     assert result.verdict is not Verdict.PASS
