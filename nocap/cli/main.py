@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from nocap.cli import adapters, database, demo, importing, retrain, serving, setup, slang
+from nocap.cli import adapters, database, demo, doctor, importing, retrain, serving, setup, slang
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 setup.register(app)
+doctor.register(app)
 serving.register(app)
 adapters.register(app)
 app.add_typer(importing.app, name="import")

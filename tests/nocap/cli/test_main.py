@@ -242,3 +242,12 @@ def test_what_killed_processes_left_is_named_and_removed(nocap: Run, tmp_path: P
     assert (warned.code, "--clean" in warned.out) == (0, True)
     assert "warning" not in nocap("db", "check", "--clean").out
     assert not (tmp_path / "data" / "adapters" / "genz-v9").exists()
+
+
+def test_the_doctors_exit_code_tells_whether_something_is_wrong(nocap: Run, tmp_path: Path) -> None:
+    nocap("init")
+    well = nocap("doctor", "--offline", "--json")
+    assert (well.code, well.json["healthy"]) == (0, True)
+    (tmp_path / "data" / "nocap.key").chmod(0o640)
+    ill = nocap("doctor", "--offline")
+    assert (ill.code, "PROBLEM  key" in ill.out, "→" in ill.out) == (2, True, True)
