@@ -100,6 +100,15 @@ class Conversation:
         duel = await asyncio.to_thread(self._records.duel_vote, duel_id, member, choice, self.clock())
         return DuelReveal(AdapterName(duel.left_adapter), AdapterName(duel.right_adapter), choice)
 
+    async def write_waiting_votes(self, every_seconds: float = 5.0) -> None:
+        """Runs until it is cancelled: votes that the database could not take are written once it can."""
+        while True:
+            await asyncio.sleep(every_seconds)
+            try:
+                await asyncio.to_thread(self._records.write_waiting_votes)
+            except Exception as error:
+                report_incident("waiting votes", error, None)
+
     def _limit(self, incoming: Incoming, turns: int = 1) -> Limited | None:
         """Nobody at the terminal is limited: they own the machine, and pipe scripts through."""
         if incoming.provenance is Provenance.TERMINAL:

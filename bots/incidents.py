@@ -12,7 +12,7 @@ from nocap.domain import ChannelKey
 from nocap.errors import NocapError
 
 
-def report_incident(during: str, error: Exception, channel: ChannelKey) -> str:
+def report_incident(during: str, error: Exception, channel: ChannelKey | None) -> str:
     """The id under which the failure stands in the log."""
     incident = secrets.token_hex(3)
     structlog.get_logger("bots").error(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy
+import structlog
 from sqlmodel import col, select
 
 from bots.memory import Remembered
@@ -22,14 +24,20 @@ from nocap.domain import (
     VoiceName,
     Vote,
 )
-from nocap.errors import ConfigurationError
+from nocap.errors import ConfigurationError, StorageError, VoteWaits
 from nocap.settings import Settings
 from storage.channels import ensure_channel
 from storage.database import Database
-from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply
+from storage.feedback import record_duel, record_reply
 from storage.messages import NewMessage, ingest, recent_messages
+from storage.outbox import VoteOutbox
 from storage.slang import GlossaryEntry, glossary
 from storage.tables import Channel, ConsentEvent, Duel, Reply, Voice
+
+KNOWN_CHANNELS = 10_000
+"""Channels whose last settings are remembered for when the database is away."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +127,28 @@ class Records:
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
         self._settings = settings
+        self._votes = VoteOutbox(database, settings.data_dir)
+        self._last: OrderedDict[ChannelKey, Prepared] = OrderedDict()
 
     def prepare(self, incoming: Incoming, at: datetime) -> Prepared:
-        """Looks up what the turn needs and stores the member's message where channel and member allow it."""
+        """Looks up what the turn needs and stores the member's message where channel and member allow it.
+
+        While the database is away, a known channel is answered by its last known settings, and nothing is stored.
+        """
+        try:
+            prepared = self._prepare(incoming, at)
+        except StorageError as error:
+            if incoming.channel not in self._last:
+                raise
+            log.warning("channel from memory", channel=incoming.channel, reason=str(error))
+            return replace(self._last[incoming.channel], stored=False)
+        self._last[incoming.channel] = prepared
+        self._last.move_to_end(incoming.channel)
+        if len(self._last) > KNOWN_CHANNELS:
+            self._last.popitem(last=False)
+        return prepared
+
+    def _prepare(self, incoming: Incoming, at: datetime) -> Prepared:
         found = self._look_up(incoming, at)
         if found is None:
             self._meet(incoming, at)
@@ -131,7 +158,17 @@ class Records:
         return replace(prepared, stored=True) if is_worth_trying and self._store(incoming, at) else prepared
 
     def earlier(self, channel: ChannelKey, turns: int) -> list[Remembered]:
-        """The end of the channel's stored talk: consenting members' messages that were answered, and the answers."""
+        """The end of the channel's stored talk: consenting members' messages that were answered, and the answers.
+
+        Nothing while the database is away.
+        """
+        try:
+            return self._earlier(channel, turns)
+        except StorageError as error:
+            log.warning("no earlier talk", channel=channel, reason=str(error))
+            return []
+
+    def _earlier(self, channel: ChannelKey, turns: int) -> list[Remembered]:
         with self._database.read() as session:
             messages = recent_messages(session, channel, turns)
             keys = [message.key for message in messages]
@@ -187,14 +224,19 @@ class Records:
             )
 
     def vote(self, reply_id: int, member: MemberKey, vote: Vote | None, at: datetime) -> None:
-        with self._database.write() as session:
-            cast_vote(session, reply_id, member, vote, at)
+        """Sets the vote, or keeps it on disk until the database is back."""
+        self._votes.cast(reply_id, member, vote, at)
 
     def duel_vote(self, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> Duel:
-        """The duel, which may be revealed now."""
-        with self._database.write() as session:
-            cast_duel_vote(session, duel_id, member, choice, at)
+        """The duel, which may be revealed now. Raises VoteWaits where the vote is kept but nothing can be looked up."""
+        if not self._votes.cast_in_duel(duel_id, member, choice, at):
+            raise VoteWaits("The database is away; the vote is kept and counted when it is back.")
+        with self._database.read() as session:
             return session.get_one(Duel, duel_id)
+
+    def write_waiting_votes(self) -> bool:
+        """Whether no vote waits for the database any more."""
+        return self._votes.flush()
 
     def _look_up(self, incoming: Incoming, at: datetime) -> tuple[Prepared, bool] | None:
         """The turn's settings and whether storing is worth trying (`ingest` decides); None for a new channel."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
 import subprocess
-import threading
 import time
 import tomllib
 from collections.abc import AsyncIterator, Iterator
@@ -19,18 +18,16 @@ import httpx
 from bots.conversation import Conversation
 from inference.credentials import backend_tokens
 from inference.responder import connect
-from nocap.actions import Actions
 from nocap.domain import AdapterName, Clock, VoiceName, utc_now
 from nocap.errors import BackendUnavailable, ConfigurationError, StorageError
 from nocap.settings import Settings, render_settings_file
 from retrain import promote
 from retrain.job import PROCESS_ENVIRONMENT
 from retrain.promote import LiveBackend
-from retrain.schedule import build_scheduler
 from storage import registry
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.tables import Deployment
+from storage.pointers import LivePointers
 
 SERVER_START_SECONDS = 120.0
 
@@ -94,14 +91,15 @@ async def open_conversation(
     settings: Settings, database: Database, *, clock: Clock = utc_now, seed: int | None = None
 ) -> AsyncIterator[Conversation]:
     """A conversation wired to the configured backend; its connections are closed at the end."""
-
-    def read_deployment(voice: VoiceName) -> Deployment:
-        with database.read() as session:
-            return registry.deployment(session, voice)
-
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
-    async with connect(settings, read_deployment, user_token=tokens.user, admin_token=tokens.admin) as responder:
-        yield Conversation(database, responder, settings, clock, seed=seed)
+    pointers = LivePointers(database)
+    async with connect(settings, pointers.read, user_token=tokens.user, admin_token=tokens.admin) as responder:
+        conversation = Conversation(database, responder, settings, clock, seed=seed)
+        waiting = asyncio.create_task(conversation.write_waiting_votes())
+        try:
+            yield conversation
+        finally:
+            waiting.cancel()
 
 
 def is_ready(url: str) -> bool:
@@ -115,19 +113,6 @@ def live_backend(settings: Settings) -> LiveBackend | None:
     """The running backend to load adapters on; None where the embedded server is not up."""
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
     return promote.live_backend(settings, user_token=tokens.user, admin_token=tokens.admin)
-
-
-def run_scheduler(settings: Settings, database: Database) -> None:
-    """Starts retrains when they are due, until SIGTERM or Ctrl-C."""
-    actions = Actions(database, settings, actor="scheduler")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    scheduler = build_scheduler(database, settings, lambda voice: actions.retrain_now(voice, trigger="schedule"))
-    try:
-        stopping.wait()
-    finally:
-        scheduler.shutdown()
 
 
 @contextmanager

@@ -44,11 +44,13 @@ def serve(context: typer.Context) -> None:
 
 
 def schedule(context: typer.Context) -> None:
-    """Start retrains when they are due, until SIGTERM."""
-    from nocap.app import run_scheduler
+    """Start retrains when they are due and resume interrupted ones, until SIGTERM; of several, one works."""
+    from nocap.scheduler import Scheduler
+    from nocap.supervisor import stopped_by_signal
 
     call = invocation(context)
-    run_scheduler(call.settings, call.database)
+    with stopped_by_signal() as stopping:
+        Scheduler(call.settings, call.database, stopping).run()
 
 
 def up(context: typer.Context) -> None:
