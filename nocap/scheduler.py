@@ -9,6 +9,8 @@ from collections import Counter
 from importlib.util import find_spec
 
 import structlog
+from prometheus_client import Gauge
+from sqlalchemy import text
 from sqlmodel import col, select
 
 from nocap.actions import Actions
@@ -29,6 +31,8 @@ RENEW_SECONDS = 10.0
 STANDBY_SECONDS = 5.0
 MAX_RESUMES = 3
 """A run that dies this often has a cause that another start does not mend."""
+
+LEADS = Gauge("nocap_scheduler_leads", "1 where this scheduler works, 0 where it stands by.")
 
 log = structlog.get_logger(__name__)
 
@@ -60,12 +64,22 @@ class Scheduler:
                 log.warning("scheduler waits", reason=str(error))
             self._stopping.wait(STANDBY_SECONDS)
 
+    def not_ready(self) -> str | None:
+        """Why it could not work if it led; a scheduler that stands by is ready."""
+        try:
+            with self._database.read() as session:
+                session.connection().execute(text("SELECT 1"))
+        except NocapError as error:
+            return str(error)
+        return None
+
     def _lead(self) -> None:
         """Works until it is stopped or the lease can no longer be renewed."""
         scheduler = build_scheduler(
             self._database, self._settings, lambda voice: self._actions.retrain_now(voice, trigger="schedule")
         )
         self.leads.set()
+        LEADS.set(1)
         log.info("scheduler leads", owner=self._owner)
         try:
             self._resume_interrupted()
@@ -75,6 +89,7 @@ class Scheduler:
                 self._resume_interrupted()
         finally:
             self.leads.clear()
+            LEADS.set(0)
             scheduler.shutdown()
 
     def _resume_interrupted(self) -> None:

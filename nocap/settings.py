@@ -148,6 +148,15 @@ class TelegramSettings(Section):
     token: SecretStr | None = None
 
 
+class MetricsSettings(Section):
+    host: str = "127.0.0.1"
+    """Where processes without a web server of their own serve `/metrics`, `/healthz` and `/readyz`."""
+    schedule_port: int | None = 8652
+    """The scheduler's, with the installation's figures too; none serves nothing. The server has its own (8651)."""
+    bots_port: int | None = 8653
+    """The bots'."""
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -169,6 +178,7 @@ class Settings(BaseSettings):
     gates: GateSettings = GateSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -18,7 +18,7 @@ from nocap.cli import adapters, database, demo, doctor, importing, retrain, serv
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
-LOGGING_COMMANDS = ("serve", "schedule")
+LOGGING_COMMANDS = ("serve", "schedule", "bots")
 """Long-running processes tell what they do; the others only what went wrong."""
 
 app = typer.Typer(
@@ -52,17 +52,10 @@ def root(
     ] = None,
 ) -> None:
     context.obj = Invocation(settings, data_dir, base)
-    configure_logging(logging.INFO if context.invoked_subcommand in LOGGING_COMMANDS else logging.WARNING)
+    from nocap.observability.logs import configure_logging
 
-
-def configure_logging(level: int) -> None:
-    """Structured lines on standard error, so that they never mix with what a command prints."""
-    import structlog
-
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    command = context.invoked_subcommand or "nocap"
+    configure_logging(logging.INFO if command in LOGGING_COMMANDS else logging.WARNING, process=command)
 
 
 def main() -> None:

@@ -45,12 +45,20 @@ def serve(context: typer.Context) -> None:
 
 def schedule(context: typer.Context) -> None:
     """Start retrains when they are due and resume interrupted ones, until SIGTERM; of several, one works."""
+    from prometheus_client import REGISTRY
+
+    from nocap.observability.server import status_server
+    from nocap.observability.state import StateCollector
     from nocap.scheduler import Scheduler
     from nocap.supervisor import stopped_by_signal
 
     call = invocation(context)
+    metrics = call.settings.metrics
+    REGISTRY.register(StateCollector(call.database, call.settings))
     with stopped_by_signal() as stopping:
-        Scheduler(call.settings, call.database, stopping).run()
+        scheduler = Scheduler(call.settings, call.database, stopping)
+        with status_server(metrics.host, metrics.schedule_port, scheduler.not_ready):
+            scheduler.run()
 
 
 def up(context: typer.Context) -> None:
