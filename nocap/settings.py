@@ -1,23 +1,32 @@
 """The settings tree: read once in the entry point (`load_settings`), then passed down.
 
-Order of precedence: command line, environment (`NOCAP_SECTION__FIELD`), `nocap.toml`, the defaults below.
+Order of precedence: command line, environment (`NOCAP_SECTION__FIELD`), files of these names in the folder that
+NOCAP_SECRETS_DIR names (container secrets, systemd credentials), `nocap.toml`, the defaults below.
 Relative paths are taken from the folder of the settings file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from nocap.errors import ConfigurationError
 
 EMBEDDED_BASE = Path(__file__).parent / "demo" / "base"
 """The folder of the tiny instruct model that ships with the package (`model.base = "embedded"`)."""
+
+SECRETS_DIR = "NOCAP_SECRETS_DIR"
 
 PLACEHOLDER_SECRETS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx", "password"})
 
@@ -189,7 +198,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        secrets = os.environ.get(SECRETS_DIR)
+        if secrets is None:
+            return env_settings, init_settings
+        if not Path(secrets).is_dir():
+            raise ConfigurationError(f"{SECRETS_DIR} names {secrets}, which is no folder; mount the secrets there.")
+        files = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir=secrets, secrets_nested_delimiter="__", env_prefix="NOCAP_"
+        )
+        return env_settings, files, init_settings
 
     @property
     def database_url(self) -> str:
