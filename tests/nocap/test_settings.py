@@ -77,6 +77,7 @@ def test_secrets_come_from_files_of_their_names(tmp_path: Path, monkeypatch: pyt
     secrets = tmp_path / "secrets"
     secrets.mkdir()
     (secrets / "NOCAP_DISCORD__TOKEN").write_text("from the secret\n")
+    (secrets / "somebody_elses").write_text("ignored")
     (secrets / "nocap_database__url").write_text("postgresql://nocap:pw@db/nocap")
     monkeypatch.setenv("NOCAP_SECRETS_DIR", str(secrets))
     loaded = load_settings()
@@ -89,3 +90,9 @@ def test_secrets_come_from_files_of_their_names(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("NOCAP_SECRETS_DIR", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigurationError, match="nowhere"):
         load_settings()
+
+
+def test_the_environment_says_none_by_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOCAP_RETRAIN__SCHEDULE", "null")
+    assert load_settings().retrain.schedule is None
