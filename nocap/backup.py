@@ -11,7 +11,9 @@ import io
 import json
 import os
 import re
+import shutil
 import tarfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -37,6 +39,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 DATABASE = "database"
 NAME = re.compile(r"nocap-\d{8}T\d{6}Z\.tar")
+STALE_SECONDS = 3600.0
 LEFT_OUT = ("checkpoints",)
 """Folders of a run that a resumed run makes again."""
 
@@ -77,6 +80,7 @@ def write_backup(settings: Settings, database: Database, folder: Path, at: datet
     if target.exists():
         raise InputError(f"{target} is there already; wait a second and try again.")
     partial = folder / f".{target.name}.partial"
+    _sweep(folder)
     try:
         with TemporaryDirectory(dir=folder, prefix=".dump-") as scratch:
             backup = _write(settings, database, partial, Path(scratch) / DATABASE, target, at)
@@ -127,6 +131,13 @@ def restore_backup(settings: Settings, file: Path, *, replace: bool) -> Restored
         return Restored(backup, digest_of(database), again, kept)
     finally:
         database.close()
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what killed backups left; one that is still at work has touched its files within the hour."""
+    for left in (*folder.glob(".nocap-*.partial"), *folder.glob(".dump-*")):
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 def _write(settings: Settings, database: Database, partial: Path, copy: Path, target: Path, at: datetime) -> Backup:

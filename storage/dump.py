@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from sqlmodel import Session, SQLModel
 
 from nocap.errors import StorageError
-from storage._engine import build_engine, usable_url
+from storage._engine import BUSY_TIMEOUT_SECONDS, build_engine, usable_url
 from storage.crypto import Keyring
 from storage.database import NEIGHBOURS, VERSION_TABLE, Database
 from storage.invariants import digest
@@ -62,8 +62,11 @@ def digest_of(database: Database) -> str:
 
 def _dump_sqlite(database: Database, file: Path) -> str:
     file.touch(mode=0o600)
-    with closing(sqlite3.connect(str(database.url.database), timeout=30)) as source:
-        source.execute("VACUUM INTO ?", (str(file),))
+    try:
+        with closing(sqlite3.connect(str(database.url.database), timeout=BUSY_TIMEOUT_SECONDS)) as source:
+            source.execute("VACUUM INTO ?", (str(file),))
+    except sqlite3.Error as error:
+        raise StorageError(f"The copy {file} cannot be written ({error}); make room there and try again.") from error
     return _opened_digest(file, database.keyring)
 
 

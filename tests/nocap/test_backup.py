@@ -5,13 +5,11 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import URL
 from sqlmodel import func, select
 
 from inference.adapter_files import write_manifest
@@ -29,22 +27,6 @@ from storage.messages import forget_member
 from storage.registry import ensure_voice, register_adapter
 from storage.tables import Adapter, ConsentEvent, Message
 from tests.storage.community import ANA, BEN, FLAT, GENZ, NOW, POLICY, agree, message, open_channel, store
-
-
-@pytest.fixture
-def postgres_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of an empty database of its own on PostgreSQL."""
-    if shutil.which("pg_dump") is None:
-        pytest.skip("pg_dump is not installed")
-    server: URL = request.getfixturevalue("_postgres_url")
-    admin = create_engine(server, isolation_level="AUTOCOMMIT")
-    name = f"{server.database}_backup"
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-    yield server.set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
