@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     points = QUICK_POINTS if arguments.quick else POINTS
     with postgres_database() as url:
-        verdicts = [sqlite_kills(points * (2 if url else 3) // 4, arguments.seed)]
+        verdicts = [sqlite_kills(points * 3 // 4 if url else points, arguments.seed)]
         if url:
             verdicts.append(postgres_kills(url, points // 4, arguments.seed))
     in_flight = sum((verdict.in_flight for verdict in verdicts), Counter[str]())

@@ -10,6 +10,7 @@ import argparse
 import itertools
 import json
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import psutil
 from sqlalchemy import insert, text
 from sqlmodel import Session, SQLModel
 
@@ -100,16 +102,23 @@ def turns_by_processes(data: Path, url: str, database: Database, seconds: float)
     """Chat turns (settings, consent, message, reply, vote) a second, all processes together."""
     figures: dict[str, float] = {}
     voted = 0
+    before = server_cpu(url)
     for count in PROCESSES:
         children = [_child("turns", data, url) for _ in range(count)]
         for child in children:
             _read(child, "ready")
         for child in children:
             _tell(child, f"{seconds}")
-        totals = [int(_read(child, "turns")) for child in children]
+        answers = [_read(child, "turns").split() for child in children]
+        serving = server_cpu(url) - before
         for child in children:
+            _tell(child, "end")
             child.wait()
+        totals, client = [int(turns) for turns, _ in answers], sum(float(cpu) for _, cpu in answers)
         voted += sum(totals)
+        if count == 1:
+            figures["turn_client_cpu_ms"] = 1000 * client / max(1, sum(totals))
+            figures["turn_server_cpu_ms"] = 1000 * serving / max(1, sum(totals))
         figures[f"turns_per_second_{count}_processes"] = sum(totals) / seconds
     with database.read() as session:
         counted = session.connection().execute(
@@ -124,7 +133,7 @@ def turn_child(opened: tuple[Settings, Database]) -> None:
     records, draw = Records(database, settings), random.Random()
     print("ready", flush=True)
     until = time.monotonic() + float(sys.stdin.readline())
-    turns = 0
+    turns, begun = 0, time.process_time()
     while time.monotonic() < until:
         channel, member = ChannelKey(f"c{draw.randrange(CHANNELS)}"), MemberKey(f"m{draw.randrange(MEMBERS)}")
         key = MessageKey(f"{draw.getrandbits(128):032x}")
@@ -133,7 +142,8 @@ def turn_child(opened: tuple[Settings, Database]) -> None:
         reply = records.reply(Exchange(incoming, VOICE, Provenance.TERMINAL, stored, stored), BASE, "bet", NOW)
         records.vote(reply, member, Vote.UP, NOW)
         turns += 1
-    print(f"turns {turns}", flush=True)
+    print(f"turns {turns} {time.process_time() - begun}", flush=True)
+    sys.stdin.readline()  # the connection stays until the server's part is read
 
 
 def pointer_way(data: Path, url: str, database: Database) -> dict[str, float]:
@@ -182,7 +192,8 @@ def pointer_child(opened: tuple[Settings, Database]) -> None:
 
 
 def growth(settings: Settings, database: Database, most: int) -> dict[str, float]:
-    """Seconds of each scheduled job by stored messages, and each one's cost per message at the end over the start."""
+    """CPU seconds (ours, the tools' and the server's) of each scheduled job by stored messages, and each one's cost
+    per message at the end over the start: on a busy machine the clock on the wall tells nothing."""
     figures: dict[str, float] = {}
     costs: dict[str, dict[int, float]] = {}
     with database.write() as session:
@@ -193,9 +204,9 @@ def growth(settings: Settings, database: Database, most: int) -> dict[str, float
     for size in sorted({10_000, min(100_000, most), most}):
         stored = _fill(database, stored, size)
         for name, job in jobs(settings, database).items():
-            seconds = min(_seconds(job) for _ in range(3 if size <= 100_000 else 1))
+            seconds = min(_cpu_seconds(job, database.url.database or "") for _ in range(2 if size <= 10_000 else 1))
             costs.setdefault(name, {})[size] = seconds
-            figures[f"{name}_seconds_{size}"] = seconds
+            figures[f"{name}_cpu_seconds_{size}"] = seconds
     figures["turn_queries_without_index"] = float(len(queries_without_index(database)))
     for name, by_size in costs.items():
         fewest, most_stored = min(by_size), max(by_size)
@@ -203,10 +214,23 @@ def growth(settings: Settings, database: Database, most: int) -> dict[str, float
     return figures
 
 
-def _seconds(job: Callable[[], object]) -> float:
-    begun = time.perf_counter()
+def _cpu_seconds(job: Callable[[], object], name: str) -> float:
+    def spent() -> float:
+        tools = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return time.process_time() + tools.ru_utime + tools.ru_stime + server_cpu(name)
+
+    begun = spent()
     job()
-    return time.perf_counter() - begun
+    return spent() - begun
+
+
+def server_cpu(url: str) -> float:
+    """CPU seconds of the server's processes that now serve the database that `url` ends with."""
+    name, total = url.rsplit("/", 1)[-1], 0.0
+    for process in psutil.process_iter(["cmdline", "cpu_times"]):
+        if f" {name} " in " ".join(process.info["cmdline"] or ()) and "postgres:" in process.info["cmdline"][0]:
+            total += process.info["cpu_times"].user + process.info["cpu_times"].system
+    return total
 
 
 def jobs(settings: Settings, database: Database) -> dict[str, Callable[[], object]]:

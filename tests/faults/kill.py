@@ -35,7 +35,8 @@ from storage.tables import Adapter, ConsentEvent, DuelVote, Feedback, Message, R
 from tests.faults.victim import ADAPTERS, CHANNEL, IMPORTED_ROWS, START, VOICE, WORK
 
 ROOT = Path(__file__).parents[2]
-LONGEST_LIFE_SECONDS = 0.35
+MOST_LINES, LONGEST_WAIT_SECONDS = 24, 0.03
+"""A victim notes so many lines, two a step, and lives a moment longer, so that the kill falls into a step."""
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Killer:
         self._nursery.wait(timeout=30)
 
     def kill(self, kinds: tuple[str, ...] = WORK, backup: Path | None = None) -> list[dict[str, Any]]:
-        """Lets one process live for a random while; returns what it noted."""
+        """Lets one process do a random number of steps; returns what it noted."""
         assert self._nursery.stdin is not None and self._nursery.stdout is not None
         self._journal.unlink(missing_ok=True)
         order = {
@@ -95,8 +96,9 @@ class Killer:
         self._nursery.stdin.write(json.dumps(order) + "\n")
         self._nursery.stdin.flush()
         pid = int(self._nursery.stdout.readline())
-        _until(lambda: self._journal.exists() and self._journal.stat().st_size > 0)
-        time.sleep(self._random.uniform(0, LONGEST_LIFE_SECONDS))
+        lines = self._random.randint(1, MOST_LINES)
+        _until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
+        time.sleep(self._random.uniform(0, LONGEST_WAIT_SECONDS))
         os.kill(pid, signal.SIGKILL)
         said = self._nursery.stdout.readline()
         assert said == "killed\n", f"it must work until it is killed, and said {said!r}"
@@ -228,7 +230,7 @@ def _install(settings: Settings) -> None:
 
 
 def _until(condition: Any) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, "the process never began"
         time.sleep(0.002)

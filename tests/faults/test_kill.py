@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.kill import Killer
 
-KILLS = 10
+KILLS = 6
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -24,14 +24,14 @@ def test_nothing_is_lost_doubled_or_half_done_by_a_kill_at_any_moment(killer: Ki
     for _ in range(KILLS):
         killer.kill_and_judge()
     assert killer.verdict.wrong == [], killer.verdict
-    assert killer.verdict.done["vote"] and killer.verdict.done["message"]
+    assert sum(killer.verdict.done.values()) > KILLS
 
 
 def test_a_killed_migration_or_restoration_leaves_a_database_that_opens(tmp_path: Path) -> None:
     killer = Killer(tmp_path, None, seed=2)
     killer.kill_and_judge(("chat", "vote"))
     backup = killer.back_up(tmp_path / "backups")
-    for _ in range(5):
+    for _ in range(3):
         killer.kill_a_migration()
         killer.kill_a_restoration(backup)
     killer.close()
