@@ -130,7 +130,7 @@ def turns_by_processes(data: Path, url: str, database: Database, seconds: float)
 
 def turn_child(opened: tuple[Settings, Database]) -> None:
     settings, database = opened
-    records, draw = Records(database, settings), random.Random()
+    records, draw = Records(database, settings, VOICE), random.Random()
     print("ready", flush=True)
     until = time.monotonic() + float(sys.stdin.readline())
     turns, begun = 0, time.process_time()

@@ -17,6 +17,7 @@ from nocap.domain import BASE, AdapterName
 from nocap.errors import AdapterError
 
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 FORMAT = 1
@@ -125,7 +126,7 @@ def _require_weights(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """The folder's files but for the manifest, in order. Raises AdapterError at a link, a pickle or a device."""
+    """The folder's files but for manifest and signature, in order. AdapterError at a link, a pickle or a device."""
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise AdapterError(f"{path} is a symbolic link; an adapter holds plain files only.")
@@ -133,5 +134,5 @@ def _files(folder: Path) -> Iterator[Path]:
             raise AdapterError(f"{path} may hold code; an adapter's weights are safetensors only.")
         if not path.is_dir() and not path.is_file():
             raise AdapterError(f"{path} is not a plain file; an adapter holds plain files only.")
-        if path.is_file() and path != folder / MANIFEST:
+        if path.is_file() and path not in (folder / MANIFEST, folder / SIGNATURE):
             yield path

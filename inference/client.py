@@ -6,8 +6,9 @@ for a name that is empty or unknown to them, and nobody would notice.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any
 
@@ -20,6 +21,8 @@ from nocap.errors import ConfigurationError, InferenceError, UnknownAdapter
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ADAPTER_LOAD_TIMEOUT_SECONDS = 120.0
+LAST_BYTES_SECONDS = 0.5
+"""For the end of an answer's body after its last event; a server that keeps it open loses the connection."""
 
 
 class BackendReply:
@@ -157,6 +160,7 @@ class BackendClient:
                 async with aclosing(read_answer(self.url, adapter, events)) as deltas:
                     async for delta in deltas:
                         yield delta
+                await _read_to_the_end(events)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error, self._timeout_seconds) from error
 
@@ -177,6 +181,14 @@ class BackendClient:
             return await self._http.request(method, path, json=body, headers=_bearer(token), timeout=timeout)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error, seconds) from error
+
+
+async def _read_to_the_end(events: AsyncIterator[str]) -> None:
+    """Nothing comes after the last event but the body's end; only a body that was read whole frees its connection."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(LAST_BYTES_SECONDS):
+            async for _ in events:
+                pass
 
 
 def _bearer(token: str | None) -> dict[str, str]:

@@ -5,23 +5,39 @@ Nothing here imports torch: a retrain runs in a process of its own (`retrain.job
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from inference.adapter_files import AdapterManifest, verify_adapter
-from nocap.domain import AdapterName, AdapterStatus, Clock, RunId, RunState, SlangStatus, Verdict, VoiceName, utc_now
-from nocap.errors import NotPermitted, RunError
+from nocap.domain import (
+    AdapterName,
+    AdapterStatus,
+    Clock,
+    MemberKey,
+    RunId,
+    RunState,
+    SlangStatus,
+    Verdict,
+    VoiceName,
+    utc_now,
+)
+from nocap.errors import InputError, NotPermitted, RunError
 from nocap.settings import Settings
 from retrain.dataset import Preview, preview
 from retrain.job import is_running, start_job
 from retrain.promote import Backend, promote, rollback
+from retrain.run_folder import read_cost
 from retrain.schedule import next_retrain
-from storage import audit, feedback, registry, runs, slang
+from storage import audit, erasure, feedback, registry, runs, slang
 from storage.database import Database
+from storage.messages import ErasureReceipt
 from storage.registry import PointerMove
 from storage.tables import Adapter, Run, SlangTerm
+
+_PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -120,7 +136,13 @@ class Actions:
     def report(self, run_id: RunId) -> Path:
         """The run's page. Raises RunError where it has none (yet)."""
         run = self.run(run_id)
-        page = self._settings.runs_dir / run.id / "report.html"
+        folder = self._settings.runs_dir / run.id
+        page = folder / "report.html"
+        if not page.is_file() and RunState(run.state).is_over and folder.is_dir():  # an erasure took it away
+            from retrain.artefacts import write_artefacts
+
+            cost = read_cost(folder)
+            write_artefacts(folder, self._settings, self._database, run_id, RunState(run.state), run.reason or "", cost)
         if not page.is_file():
             raise RunError(f"Run {run_id} is {run.state} and has no report; resume or repeat it.")
         return page
@@ -162,6 +184,33 @@ class Actions:
         actor = f"{self._actor} (override)" if override and not passed else self._actor
         return promote(self._database, backend, self._settings, name, actor=actor, reason=reason, at=self._clock())
 
+    def member_key(self, member: str) -> MemberKey:
+        """The pseudonym of `platform:id` (as the platform numbers its users), or `member` if it is one already.
+
+        Raises InputError for anything else.
+        """
+        if _PSEUDONYM.fullmatch(member):
+            return MemberKey(member)
+        platform, separator, id_ = member.partition(":") if not member.startswith("import:") else _split_import(member)
+        if not (platform and separator and id_):
+            raise InputError(
+                f"{member!r} names no member; write it as `telegram:123456789`, `discord:123456789012345678`,"
+                " `import:jsonl:NAME`, or as the 32 digits of the pseudonym."
+            )
+        return MemberKey(self._database.keyring.pseudonym("member", platform, id_))
+
+    def forget(self, member: MemberKey) -> ErasureReceipt:
+        """Erases the member everywhere, for good; what cannot be undone in an adapter is retired by a deadline."""
+        receipt = erasure.forget(self._database, self._settings, member, self._clock())
+        with self._database.write() as session:
+            detail = {"messages": receipt.messages, "adapters": receipt.adapters, "files": receipt.files}
+            audit.record_event(session, self._actor, "forget", member, detail, self._clock())
+        return receipt
+
+    def export(self, member: MemberKey) -> dict[str, Any]:
+        """All that is held about the member, ready for JSON."""
+        return erasure.export(self._database, member)
+
     def review_slang(self, voice: VoiceName, term: str, status: SlangStatus, gloss: str | None = None) -> None:
         """Approves or blocks a term; an approved one reaches the prompt of the very next answer."""
         with self._database.write() as session:
@@ -188,6 +237,12 @@ class Actions:
             next_run=next_retrain(self._settings, now),
             feedback_this_week={"up": week.up, "down": week.down, "cringe": week.cringe, "replies": week.replies},
         )
+
+
+def _split_import(member: str) -> tuple[str, str, str]:
+    """`import:jsonl:NAME`: the platforms of imported files have a colon in their own names."""
+    kind, separator, id_ = member.removeprefix("import:").partition(":")
+    return f"import:{kind}", separator, id_
 
 
 def _run_line(run: Run) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from sqlalchemy import text
 from sqlmodel import col, select
 
 from nocap.actions import Actions
+from nocap.app import live_backend
 from nocap.domain import Clock, RunId, utc_now
 from nocap.errors import NocapError, NotPermitted
 from nocap.settings import Settings
+from nocap.upkeep import keep_up_or_log
 from retrain.job import is_running
 from retrain.schedule import build_scheduler
 from storage.database import Database
@@ -29,6 +31,8 @@ LEASE_SECONDS = 30.0
 """After this long another scheduler takes over from one that died or lost the database."""
 RENEW_SECONDS = 10.0
 STANDBY_SECONDS = 5.0
+UPKEEP_SECONDS = 900.0
+"""Between two rounds of `nocap.upkeep`."""
 MAX_RESUMES = 3
 """A run that dies this often has a cause that another start does not mend."""
 
@@ -78,6 +82,9 @@ class Scheduler:
         scheduler = build_scheduler(
             self._database, self._settings, lambda voice: self._actions.retrain_now(voice, trigger="schedule")
         )
+        over = threading.Event()
+        upkeep = threading.Thread(target=self._keep_up, args=(over,), name="upkeep", daemon=True)
+        upkeep.start()
         self.leads.set()
         LEADS.set(1)
         log.info("scheduler leads", owner=self._owner)
@@ -90,7 +97,15 @@ class Scheduler:
         finally:
             self.leads.clear()
             LEADS.set(0)
+            over.set()
             scheduler.shutdown()
+            upkeep.join(timeout=LEASE_SECONDS / 3)
+
+    def _keep_up(self, over: threading.Event) -> None:
+        """The promises about members' data that have a date; apart, so that a long round costs no lease."""
+        while not over.is_set():
+            keep_up_or_log(self._database, self._settings, lambda: live_backend(self._settings))
+            over.wait(UPKEEP_SECONDS)
 
     def _resume_interrupted(self) -> None:
         """Only where this environment can train: elsewhere the run would fail instead of waiting."""

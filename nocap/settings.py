@@ -41,7 +41,10 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_placeholder_secrets(cls, value: Any) -> Any:
-        if isinstance(value, SecretStr) and value.get_secret_value().strip().lower() in PLACEHOLDER_SECRETS:
+        secrets = [
+            one for one in (value.values() if isinstance(value, dict) else [value]) if isinstance(one, SecretStr)
+        ]
+        if any(one.get_secret_value().strip().lower() in PLACEHOLDER_SECRETS for one in secrets):
             raise ValueError("is a placeholder; put the real secret there or remove the line")
         return value
 
@@ -79,6 +82,10 @@ class InferenceSettings(Section):
     max_adapters: int = 4
     """Adapter slots of the embedded server: current, previous, canary and one to spare."""
     max_rank: int = 16
+    signing_key_file: Path | None = None
+    """With it a trainer signs its adapters (Ed25519, mode 0600; `nocap keys signing` makes one)."""
+    trusted_signer: str | None = None
+    """A public key in hex: servers and promotions then refuse adapters that it did not sign."""
 
 
 class ChatSettings(Section):
@@ -147,14 +154,87 @@ class GateSettings(Section):
     """Bootstrap resamples, by member."""
 
 
+class PrivacySettings(Section):
+    retire_within_days: float = Field(default=14.0, gt=0)
+    """After an erasure, when an adapter that learnt from it is out of service at the latest."""
+
+
+Days = Annotated[float | None, Field(gt=0)]
+
+
+class RetentionSettings(Section):
+    """What is older goes at the scheduler's next round; none keeps it until its member or an operator erases it."""
+
+    messages_days: Days = 365.0
+    """Members' messages, by when they were sent; operators' seeds stay."""
+    reply_texts_days: Days = 90.0
+    """Prompts and answers of replies and duels; their votes still count in the statistics."""
+    votes_days: Days = 365.0
+    """Votes, with the replies and duels that they were cast on."""
+    run_files_days: Days = 180.0
+    """Folders of runs that are over and whose adapter is not deployed; the run's row and verdicts stay."""
+
+
+class BotsSettings(Section):
+    edit_seconds: float = 1.2
+    """Between two edits of a streaming answer; Discord bears one a second."""
+    votes_per_minute: int = 30
+    """Per member, duels included; more are not counted."""
+    reports_per_hour: int = 10
+    """Per member."""
+    notice_poll_seconds: float = 20.0
+    """How often ended runs are looked for, to be announced in the notice chats."""
+
+
 class DiscordSettings(Section):
     token: SecretStr | None = None
+    """Of the bot that speaks in `voice`; none means there is no Discord bot."""
+    voices: dict[str, SecretStr] = {}
+    """More bots in the same process: voice name = token."""
+    operators: tuple[int, ...] = ()
+    """User ids that may use `/nocap`; a server's administrators are not among them by themselves."""
+    servers: tuple[int, ...] = ()
+    """Only these servers are served; empty means every one that invites the bot, and that any of their moderators
+    may review the voice's glossary, which all its chats share."""
+    notice_channel: int | None = None
+    """Channel id in which operators are told that a run ended, was refused, or a canary was withdrawn."""
+    message_content: bool = False
+    """Ask for the privileged Message Content intent; only `/channel mode always` and channels that collect need it."""
+    api_base: str = "https://discord.com/api/v10"
+    """A proxy or a compatible server, without a slash at the end."""
+    gateway_url: str | None = None
+    """Overrides the gateway's address, such as `wss://gateway.discord.gg`; none means what the API names."""
+    shards: int | None = None
+    """Of all processes together; none means what Discord recommends."""
+    shard_ids: tuple[int, ...] = ()
+    """The shards of this process; empty means all of them."""
     training_permission_reference: str | None = None
     """Discord's written permission to train on message content; without it such rows are never eligible."""
 
 
 class TelegramSettings(Section):
     token: SecretStr | None = None
+    """Of the bot that speaks in `voice`; none means there is no Telegram bot."""
+    voices: dict[str, SecretStr] = {}
+    """More bots in the same process: voice name = token."""
+    operators: tuple[int, ...] = ()
+    """User ids that may use `/nocap`; a group's administrators are not among them by themselves."""
+    chats: tuple[int, ...] = ()
+    """Only these groups are served (private chats always are); empty means every one that adds the bot, and that any
+    of their administrators may review the voice's glossary, which all its chats share."""
+    notice_chat: int | None = None
+    """Chat id in which operators are told that a run ended, was refused, or a canary was withdrawn."""
+    base_url: str = "https://api.telegram.org"
+    """A local Bot API server or a compatible one; `/bot<token>` is put behind it."""
+    messages_per_second: float = 30.0
+    """Over all chats: Telegram's limit. More only with paid broadcasts, or on a server that bears it."""
+    webhook_url: str | None = None
+    """Public address that Telegram calls; none means long polling."""
+    webhook_host: str = "127.0.0.1"
+    """Where the webhook listens, behind the proxy that ends TLS."""
+    webhook_port: int = 8653
+    webhook_secret: SecretStr | None = None
+    """Sent by Telegram with every update; none means that one is derived from the key file."""
 
 
 class MetricsSettings(Section):
@@ -190,6 +270,9 @@ class Settings(BaseSettings):
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
+    privacy: PrivacySettings = PrivacySettings()
+    retention: RetentionSettings = RetentionSettings()
+    bots: BotsSettings = BotsSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
     metrics: MetricsSettings = MetricsSettings()
@@ -263,7 +346,12 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     database = settings.database.model_copy(
         update={"key_file": folder / key_file.expanduser() if key_file is not None else None}
     )
-    return settings.model_copy(update={"data_dir": folder / settings.data_dir.expanduser(), "database": database})
+    signing = settings.inference.signing_key_file
+    inference = settings.inference.model_copy(
+        update={"signing_key_file": folder / signing.expanduser() if signing is not None else None}
+    )
+    data_dir = folder / settings.data_dir.expanduser()
+    return settings.model_copy(update={"data_dir": data_dir, "database": database, "inference": inference})
 
 
 def render_settings_file(settings: Settings, folder: Path) -> str:
@@ -287,6 +375,8 @@ def _setting_lines(name: str, value: Any, description: str | None, folder: Path)
     comment = [f"# {line}" for line in (description or "").splitlines()]
     if value is None or isinstance(value, SecretStr):
         return [*comment, f'# {name} = ""']
+    if isinstance(value, dict):
+        return [*comment, f"# {name} = {{}}"]
     if isinstance(value, Path):
         value = str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)
     if isinstance(value, bool):

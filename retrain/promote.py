@@ -19,6 +19,7 @@ from inference.adapter_files import verify_adapter
 from inference.client import BackendClient
 from inference.prompt import chat_messages
 from inference.responder import adapter_path_for
+from inference.signing import require_signature
 from nocap.domain import BASE, AdapterName, ChatMessage, SamplingOptions, VoiceName
 from nocap.errors import AdapterError, BackendUnavailable, NotPermitted, RunError, WrongModelAnswered
 from nocap.settings import Settings
@@ -50,6 +51,9 @@ class Backend(Protocol):
 
     def load_adapter(self, name: AdapterName, forget: Collection[AdapterName] = ()) -> None:
         """All replicas hold `name` afterwards; those in `forget` make room for it."""
+
+    def unload_adapters(self, names: Collection[AdapterName]) -> None:
+        """No replica holds any of `names` afterwards."""
 
     def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
         """Each replica's URL and its greedy answer as `name`."""
@@ -87,6 +91,16 @@ class LiveBackend:
             await client.load_adapter(name, path)
 
         self._on_each(load)
+
+    def unload_adapters(self, names: Collection[AdapterName]) -> None:
+        if self._settings.inference.backend not in LOADS_ADAPTERS:
+            return
+
+        async def unload(client: BackendClient) -> None:
+            for name in sorted({AdapterName(one) for one in await client.models()} & set(names)):
+                await client.unload_adapter(name)
+
+        self._on_each(unload)
 
     def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
         async def answer(client: BackendClient) -> tuple[str, str]:
@@ -182,7 +196,10 @@ def rollback(
 
 def verify_registered(settings: Settings, adapter: Adapter) -> None:
     """Raises AdapterError where the folder is not the adapter that was registered."""
-    manifest = verify_adapter(settings.adapters_dir / adapter.name, base_digest=adapter.base_digest)
+    folder = settings.adapters_dir / adapter.name
+    manifest = verify_adapter(folder, base_digest=adapter.base_digest)
+    if settings.inference.trusted_signer is not None:
+        require_signature(folder, settings.inference.trusted_signer)
     if manifest.digest != adapter.digest:
         raise AdapterError(
             f"The folder of {adapter.name} holds another adapter than the one registered (digest"

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from nocap.text.scrub import PLACEHOLDERS
 from nocap.text.tokens import words
 from retrain._ngrams import Flags, Grams, Integers, TokenStream, distinct_values, frequent_grams
 from retrain._spelling import Spelling
-from storage.slang import TermFinding, WeeklyUse
+from storage.slang import TermFinding, WeeklyUse, week_of
 from storage.tables import Message
 
 RECENT = timedelta(weeks=2)
@@ -103,12 +103,6 @@ def weekly_rates(lexicon: Lexicon, uses: Iterable[Use]) -> dict[str, dict[dateti
         weeks[week_of(use.sent_at)][use.member].append(use.text)
     rates = {week: term_rates(lexicon, texts) for week, texts in sorted(weeks.items())}
     return {term: {week: of_week[term] for week, of_week in rates.items()} for term in lexicon.terms}
-
-
-def week_of(moment: datetime) -> datetime:
-    """Monday 00:00 UTC of the week of `moment`."""
-    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return day - timedelta(days=day.weekday())
 
 
 def log_odds_score(recent: float, recent_total: float, before: float, before_total: float) -> float:

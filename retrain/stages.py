@@ -12,6 +12,7 @@ from typing import Any
 from inference.adapter_files import verify_adapter
 from inference.credentials import backend_tokens
 from inference.prompt import chat_messages
+from inference.signing import sign_adapter
 from nocap.domain import (
     BASE,
     AdapterName,
@@ -254,7 +255,10 @@ def _is_trained(context: StageContext, name: AdapterName) -> bool:
 
 
 def _register(context: StageContext, name: AdapterName) -> None:
-    manifest = verify_adapter(context.settings.adapters_dir / name, base_digest=None)
+    folder = context.settings.adapters_dir / name
+    manifest = verify_adapter(folder, base_digest=None)
+    if (key_file := context.settings.inference.signing_key_file) is not None:
+        sign_adapter(folder, key_file)
     with context.database.write() as session:
         run = runs.get_run(session, context.run_id)
         adapter = Adapter(

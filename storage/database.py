@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, Engine, insert, select
 from sqlalchemy import inspect as inspect_schema
@@ -21,6 +22,8 @@ from storage.migrations import HEAD, KNOWN
 from storage.tables import Identity
 
 SQLITE_HEADER_BYTES = 100
+CHECKPOINT_ATTEMPTS = 3
+"""Each waits for readers as long as any writer does (`BUSY_TIMEOUT_SECONDS`)."""
 VERSION_TABLE = "alembic_version"
 # Tables that others may keep beside ours: APScheduler's job store.
 NEIGHBOURS = frozenset({"apscheduler_jobs"})
@@ -82,6 +85,31 @@ class Database:
         finally:
             engine.dispose()
 
+    def wipe_freed(self, *, rewrite: bool = False) -> None:
+        """Makes sure that no erased row is left in what the database freed; `rewrite` copies all tables anew.
+
+        SQLite overwrites what is deleted (`secure_delete`); the write-ahead log, which still holds the old pages, is
+        emptied here. PostgreSQL marks erased rows for reuse, and only `rewrite` (VACUUM FULL, which locks each
+        table) removes their bytes.
+        """
+        if self._file is None:
+            autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            with self._translated(), autocommit.connect() as connection:
+                connection.exec_driver_sql("VACUUM (FULL)" if rewrite else "VACUUM")
+            return
+        with self._translated(), closing(self._engine.raw_connection()) as raw:
+            sqlite: Any = raw.driver_connection
+            if rewrite:
+                sqlite.execute("VACUUM")
+            for _ in range(CHECKPOINT_ATTEMPTS):
+                is_busy, *_ = sqlite.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                if not is_busy:
+                    return
+        raise StorageError(
+            f"{self._where} is being read all the time, so its write-ahead log could not be emptied; what was erased is"
+            " gone from the tables, and from the log after `nocap retention apply`."
+        )
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -133,7 +161,7 @@ class Database:
 
     def _check_key(self, connection: Connection) -> None:
         expected = connection.execute(select(Identity.__table__.c.key_check)).scalar_one_or_none()  # type: ignore[attr-defined]
-        if expected != self.keyring.check_value():
+        if not self.keyring.accepts(expected):
             raise KeyMismatchError(
                 f"The key file does not belong to {self._where}; set `database.key_file` to the one that it was made"
                 " with (nocap never replaces a key)."

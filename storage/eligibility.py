@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, null, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, null, or_, select, tuple_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
@@ -57,7 +57,9 @@ class EligibilityQuery:
 def eligible_messages(session: Session, query: EligibilityQuery) -> list[Message]:
     """The messages that may be used, by channel and time. Every other one has a reason: `exclusion_counts`."""
     statement, reason = _judged(query, Message)
-    statement = statement.where(reason.is_(None)).order_by(col(Message.channel), col(Message.sent_at), col(Message.id))
+    statement = statement.where(~_outside(query), reason.is_(None)).order_by(
+        col(Message.channel), col(Message.sent_at), col(Message.id)
+    )
     return list(session.scalars(statement))
 
 
@@ -70,15 +72,11 @@ def exclusion_counts(session: Session, query: EligibilityQuery) -> dict[Exclusio
 
 def _judged(query: EligibilityQuery, selected: Any) -> tuple[Select[Any], ColumnElement[str | None]]:
     """The voice's messages joined with all that decides on them, and the first reason against each (or NULL)."""
-    store = granted_pairs(Purpose.STORE, query.policy_version)
-    purpose = granted_pairs(query.purpose, query.policy_version)
     erased, forgotten = aliased(Tombstone), aliased(Tombstone)
     statement = (
         select(selected)
         .select_from(Message)
         .join(Channel, and_(col(Channel.key) == Message.channel, col(Channel.voice) == query.voice))
-        .outerjoin(store, and_(store.c.member == Message.member, store.c.channel == Message.channel))
-        .outerjoin(purpose, and_(purpose.c.member == Message.member, purpose.c.channel == Message.channel))
         .outerjoin(erased, col(erased.key) == Message.key)
         .outerjoin(forgotten, and_(col(forgotten.key) == Message.member, col(Message.sent_at) <= forgotten.at))
     )
@@ -95,11 +93,22 @@ def _judged(query: EligibilityQuery, selected: Any) -> tuple[Select[Any], Column
             else []
         ),
         (col(Channel.collect).is_(False), Exclusion.CHANNEL_NOT_COLLECTING.value),
-        (store.c.member.is_(None), Exclusion.NO_STORE_CONSENT.value),
-        (purpose.c.member.is_(None), Exclusion.NO_PURPOSE_CONSENT.value),
-        else_=null(),
+        (
+            _has_agreed(Purpose.STORE, query.policy_version),
+            case((_has_agreed(query.purpose, query.policy_version), null()), else_=Exclusion.NO_PURPOSE_CONSENT.value),
+        ),
+        else_=Exclusion.NO_STORE_CONSENT.value,
     )
     return statement, reason
+
+
+def _has_agreed(purpose: Purpose, policy_version: str) -> ColumnElement[bool]:
+    """By a list of all who agreed, which both databases work out once.
+
+    Never negate it: SQLite looks a pair up in the list, but goes through all of it to answer NOT IN for a pair.
+    """
+    agreed = granted_pairs(purpose, policy_version)
+    return tuple_(col(Message.member), col(Message.channel)).in_(select(agreed.c.member, agreed.c.channel))
 
 
 def _outside(query: EligibilityQuery) -> ColumnElement[bool]:

@@ -16,8 +16,20 @@ from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose
 from nocap.text.scrub import scrub
 from storage._sql import insert_missing, lock_texts
 from storage.consent import granted_pairs
+from storage.registry import request_retirement
 from storage.runs import adapters_trained_on
-from storage.tables import Channel, ConsentEvent, Duel, DuelVote, Feedback, Message, Reply, Tombstone
+from storage.tables import (
+    Channel,
+    ConsentAsk,
+    ConsentEvent,
+    Duel,
+    DuelVote,
+    Feedback,
+    Message,
+    Reply,
+    Report,
+    Tombstone,
+)
 
 CHUNK_ROWS = 1000
 
@@ -58,6 +70,21 @@ class ErasureReceipt:
     duels: int
     adapters: list[str]
     """Adapters trained on the member's texts: to be retired."""
+    quotes: int = 0
+    """Other members' messages, answers and duels that lost the member's words."""
+    files: int = 0
+    """Files of runs that were removed or rewritten."""
+    retire_by: datetime | None = None
+    """When the last of `adapters` is out of service; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelPurge:
+    """How many messages were erased, and replies and duels emptied of their texts."""
+
+    messages: int
+    replies: int
+    duels: int
 
 
 def ingest(session: Session, messages: Sequence[NewMessage], *, policy_version: str, at: datetime) -> IngestReport:
@@ -93,35 +120,58 @@ def delete_message(session: Session, key: MessageKey, at: datetime) -> bool:
     """Erases a message and the bot's answers to it, for good; returns whether it was stored."""
     lock_texts(session, erasing=True)
     _bury(session, [key], at)
-    session.execute(update(Reply).where(col(Reply.prompt_key) == key).values(prompt=None, text=None))
-    session.execute(
-        update(Duel).where(col(Duel.prompt_key) == key).values(prompt=None, left_text=None, right_text=None)
-    )
+    _empty_answers(session, col(Reply.prompt_key) == key, col(Duel.prompt_key) == key)
     return _changed(session, delete(Message).where(col(Message.key) == key)) > 0
+
+
+def edit_message(session: Session, key: MessageKey, text: str, at: datetime) -> bool:
+    """Puts the author's new wording, scrubbed, where the old one is stored; returns whether it was.
+
+    The bot's answers to the old wording lose their texts: they no longer answer what stands there. A wording that
+    leaves nothing erases the message.
+    """
+    lock_texts(session, erasing=True)
+    if not (wording := scrub(text).strip()):
+        return delete_message(session, key, at)
+    edited = update(Message).where(col(Message.key) == key).values(text=wording)
+    _empty_answers(session, col(Reply.prompt_key) == key, col(Duel.prompt_key) == key)
+    return _changed(session, edited) > 0
+
+
+def purge_channel(session: Session, channel: ChannelKey, at: datetime) -> ChannelPurge:
+    """Erases every text of the channel for good, and the reports on its answers; votes stay as bare counts."""
+    lock_texts(session, erasing=True)
+    keys = session.exec(select(Message.key).where(Message.channel == channel)).all()
+    _bury(session, keys, at)
+    replies, duels = _empty_answers(session, col(Reply.channel) == channel, col(Duel.channel) == channel)
+    session.execute(delete(Report).where(col(Report.channel) == channel))
+    return ChannelPurge(
+        messages=_changed(session, delete(Message).where(col(Message.channel) == channel)), replies=replies, duels=duels
+    )
 
 
 def forget_member(session: Session, member: MemberKey, at: datetime) -> ErasureReceipt:
     """Erases the member's texts and votes and takes back every consent; nothing said until `at` can come back.
 
-    Ledger and lineage stay, under the pseudonym, as proof. The member may agree anew later.
+    This is the rows' part of `storage.erasure.forget`, which all faces call. Ledger and lineage stay, under the
+    pseudonym, as proof. The member may agree anew later.
     """
     lock_texts(session, erasing=True)
     adapters = adapters_trained_on(session, member)
+    request_retirement(session, adapters, at)
     _revoke_all(session, member, at)
     keys = session.exec(select(Message.key).where(Message.member == member)).all()
     _bury(session, [*keys, member], at)
     session.execute(update(Tombstone).where(col(Tombstone.key) == member, col(Tombstone.at) < at).values(at=at))
-    emptied_reply = update(Reply).where(
-        col(Reply.prompt_member) == member, or_(col(Reply.prompt).is_not(None), col(Reply.text).is_not(None))
-    )
-    has_text = or_(*(column.is_not(None) for column in (Duel.prompt, Duel.left_text, Duel.right_text)))  # type: ignore[union-attr]
-    emptied_duel = update(Duel).where(col(Duel.prompt_member) == member, has_text)
+    replies, duels = _empty_answers(session, col(Reply.prompt_member) == member, col(Duel.prompt_member) == member)
+    session.execute(delete(Report).where(col(Report.member) == member))
+    session.execute(delete(ConsentAsk).where(col(ConsentAsk.member) == member))
     return ErasureReceipt(
         messages=_changed(session, delete(Message).where(col(Message.member) == member)),
-        replies=_changed(session, emptied_reply.values(prompt=None, text=None)),
+        replies=replies,
         feedback=_changed(session, delete(Feedback).where(col(Feedback.member) == member))
         + _changed(session, delete(DuelVote).where(col(DuelVote.member) == member)),
-        duels=_changed(session, emptied_duel.values(prompt=None, left_text=None, right_text=None)),
+        duels=duels,
         adapters=adapters,
     )
 
@@ -136,6 +186,8 @@ def export_member(session: Session, member: MemberKey) -> dict[str, Any]:
         "votes": _dump(session, Feedback, Feedback.member == member),
         "duels": _dump(session, Duel, Duel.prompt_member == member),
         "duel_votes": _dump(session, DuelVote, DuelVote.member == member),
+        "reports": _dump(session, Report, Report.member == member),
+        "consent_asked": _dump(session, ConsentAsk, ConsentAsk.member == member),
         "adapters": adapters_trained_on(session, member),
     }
 
@@ -227,6 +279,15 @@ def _stored(session: Session, messages: Sequence[NewMessage]) -> set[str]:
     return set(session.connection().execute(_STORED, {"keys": keys}).scalars())
 
 
+def _empty_answers(session: Session, of_replies: Any, of_duels: Any) -> tuple[int, int]:
+    """Takes the texts out of the bot's answers; how many replies and duels had some."""
+    has_text = or_(col(Reply.prompt).is_not(None), col(Reply.text).is_not(None))
+    replies = update(Reply).where(of_replies, has_text).values(prompt=None, text=None)
+    of_duel = (col(Duel.prompt), col(Duel.left_text), col(Duel.right_text))
+    duels = update(Duel).where(of_duels, or_(*(column.is_not(None) for column in of_duel)))
+    return _changed(session, replies), _changed(session, duels.values(prompt=None, left_text=None, right_text=None))
+
+
 def _bury(session: Session, keys: Iterable[str], at: datetime) -> None:
     rows = [{"key": key, "at": at} for key in keys]
     for chunk in _chunks(rows):
@@ -264,5 +325,5 @@ def _changed(session: Session, statement: Any) -> int:
 
 
 def _dump(session: Session, table: type[SQLModel], condition: Any) -> list[dict[str, Any]]:
-    rows = select(table).where(condition).execution_options(populate_existing=True)
-    return [row.model_dump(mode="json") for row in session.exec(rows)]
+    rows = select(table).where(condition).order_by(*table.__table__.primary_key)  # type: ignore[attr-defined]
+    return [row.model_dump(mode="json") for row in session.exec(rows.execution_options(populate_existing=True))]

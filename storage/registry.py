@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlmodel import Session, select
+from sqlmodel import Session, col, select
 
 from nocap.domain import BASE, AdapterName, AdapterStatus, VoiceName
 from nocap.errors import AdapterError, InputError, NotPermitted
 from storage._sql import insert_missing
 from storage.audit import record_event
-from storage.tables import Adapter, Deployment, Run, Voice
+from storage.tables import Adapter, Deployment, Retirement, Run, Voice
 
 # Names reach file paths, URLs and vLLM's resolver, so they are kept to what is safe in all three.
 _VOICE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
@@ -39,6 +39,11 @@ def ensure_voice(session: Session, name: VoiceName, system_prompt: str, lexicon:
     pointer = Deployment(voice=name, current=BASE, since=at)
     insert_missing(session, Deployment, [pointer.model_dump()], key="voice")
     return session.get_one(Voice, name)
+
+
+def voice_names(session: Session) -> list[VoiceName]:
+    """Every voice, by name."""
+    return [VoiceName(name) for name in session.exec(select(Voice.name).order_by(Voice.name))]
 
 
 def register_adapter(session: Session, adapter: Adapter) -> Adapter:
@@ -108,16 +113,16 @@ def move_pointer(
 ) -> PointerMove:
     """Makes `to` the live adapter (it may be the base), ends any canary, and writes it to the audit log.
 
-    Moving to what is live already changes nothing. Raises NotPermitted for an adapter that is unknown, retired
-    or another voice's, and InputError for an unknown voice.
+    Moving to what is live already changes nothing. Raises NotPermitted for an adapter that is unknown, retired, to
+    be retired or another voice's, and InputError for an unknown voice.
     """
     pointer = session.get(Deployment, voice, with_for_update=True, populate_existing=True)
     if pointer is None:
         raise _unknown(voice)
-    _check_deployable(session, voice, to)
     move = PointerMove(voice, AdapterName(pointer.current), to)
     if move.before == to:
         return move
+    _check_deployable(session, voice, to)
     pointer.previous, pointer.current = pointer.current, to
     pointer.canary, pointer.canary_share = None, 0.0
     pointer.revision += 1
@@ -125,6 +130,43 @@ def move_pointer(
     detail = {"before": move.before, "after": to, "reason": reason, "revision": pointer.revision}
     record_event(session, actor, "move_pointer", voice, detail, at)
     return move
+
+
+def request_retirement(session: Session, names: Sequence[str], at: datetime) -> None:
+    """Marks adapters as having learnt from erased texts; an earlier mark stays."""
+    retired = set(session.exec(select(Adapter.name).where(Adapter.status == AdapterStatus.RETIRED)))
+    rows = [{"adapter": name, "requested_at": at} for name in names if name not in retired]
+    insert_missing(session, Retirement, rows, key="adapter")
+
+
+def retirements(session: Session, voice: VoiceName | None = None) -> list[Retirement]:
+    """The adapters that are to be retired and still are not, the one waiting longest first."""
+    rows = (
+        select(Retirement)
+        .join(Adapter, col(Adapter.name) == Retirement.adapter)
+        .where(Adapter.status != AdapterStatus.RETIRED)
+        .order_by(col(Retirement.requested_at), col(Retirement.adapter))
+    )
+    return list(session.exec(rows if voice is None else rows.where(Adapter.voice == voice)))
+
+
+def retire_adapter(session: Session, name: AdapterName, *, actor: str, at: datetime) -> None:
+    """Takes an adapter that is not live out of service for good: no rollback and no canary leads to it any more.
+
+    Raises NotPermitted for one that is live, AdapterError for an unknown name.
+    """
+    adapter = get_adapter(session, name)
+    for pointer in session.exec(select(Deployment).where(Deployment.voice == adapter.voice).with_for_update()):
+        if pointer.current == name:
+            raise NotPermitted(f"{name} is live; move the pointer of {adapter.voice} away from it first.")
+        if pointer.previous == name:
+            pointer.previous = None
+        if pointer.canary == name:
+            pointer.canary, pointer.canary_share = None, 0.0
+    if adapter.status != AdapterStatus.RETIRED:
+        adapter.status = AdapterStatus.RETIRED
+        record_event(session, actor, "retire_adapter", name, {"because": "texts that it learnt from were erased"}, at)
+    session.flush()
 
 
 def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> None:
@@ -135,6 +177,8 @@ def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> 
         raise NotPermitted(f"{voice} has no adapter {name}; `nocap adapters list` shows its adapters.")
     if adapter.status == AdapterStatus.RETIRED:
         raise NotPermitted(f"{name} is retired because texts it was trained on were erased; choose a younger one.")
+    if session.get(Retirement, name) is not None:
+        raise NotPermitted(f"{name} learnt from texts that were erased since, and is being retired; choose another.")
 
 
 def _unknown(voice: VoiceName) -> InputError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import sqlalchemy
@@ -12,6 +13,7 @@ from sqlmodel import Session, col, or_, select
 
 from nocap.domain import SlangStatus, VoiceName
 from nocap.errors import InputError
+from nocap.text.lexicon import Lexicon
 from storage._sql import upsert
 from storage.audit import record_event
 from storage.tables import SlangCount, SlangTerm
@@ -60,6 +62,12 @@ _APPROVED = (
     .order_by(col(SlangTerm.freshness).desc(), col(SlangTerm.score).desc(), col(SlangTerm.term))
 )
 
+_BLOCKED = (
+    sqlalchemy.select(col(SlangTerm.term))
+    .where(col(SlangTerm.voice) == sqlalchemy.bindparam("voice"), col(SlangTerm.status) == SlangStatus.BLOCKED.value)
+    .order_by(col(SlangTerm.term))
+)
+
 
 def upsert_candidates(session: Session, voice: VoiceName, found: Sequence[TermFinding]) -> None:
     """Adds new terms to the review queue and refreshes the figures of known ones; a moderator's word stays."""
@@ -75,6 +83,44 @@ def upsert_candidates(session: Session, voice: VoiceName, found: Sequence[TermFi
         for use in map(WeeklyUse._make, finding.weekly):
             if use.members >= MIN_MEMBERS:
                 upsert(session, SlangCount, {"term_id": row.id} | use._asdict(), key=("term_id", "week"))
+
+
+def withdraw_uses(session: Session, voice: str, said: Sequence[tuple[datetime, str]]) -> None:
+    """Takes one member's messages (moment, text) out of the weekly counts.
+
+    A week left with fewer than MIN_MEMBERS goes, and so does a candidate without any week left.
+    """
+    rows = session.exec(select(SlangTerm).where(SlangTerm.voice == voice)).all()
+    lexicon = Lexicon([row.term for row in rows])
+    uses: Counter[tuple[str, datetime]] = Counter()
+    messages: Counter[datetime] = Counter()
+    for sent_at, text in said:
+        week = week_of(sent_at)
+        messages[week] += 1
+        for term_text, count in lexicon.count(text).items():
+            uses[term_text, week] += count
+    for row in rows:
+        weeks = session.exec(select(SlangCount).where(SlangCount.term_id == row.id)).all()
+        gone = [one for one in weeks if _withdraw(one, uses[row.term, one.week], messages[one.week])]
+        for one in gone:
+            session.delete(one)
+        if gone and len(gone) == len(weeks) and row.status == SlangStatus.CANDIDATE:
+            session.delete(row)
+    session.flush()
+
+
+def _withdraw(count: SlangCount, uses: int, messages: int) -> bool:
+    """Whether too few members are left in the week's count."""
+    count.messages = max(0, count.messages - messages)
+    if uses:
+        count.members, count.uses = count.members - 1, max(0, count.uses - uses)
+    return count.members < MIN_MEMBERS
+
+
+def week_of(moment: datetime) -> datetime:
+    """Monday 00:00 UTC of the week of `moment`."""
+    day = moment.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day - timedelta(days=day.weekday())
 
 
 def set_status(
@@ -100,6 +146,11 @@ def glossary(session: Session, voice: VoiceName, at: datetime) -> list[GlossaryE
     """Approved terms that have not expired, freshest first."""
     rows = session.connection().execute(_APPROVED, {"voice": voice, "at": at})
     return [GlossaryEntry(row.term, row.gloss) for row in rows]
+
+
+def blocked_terms(session: Session, voice: VoiceName) -> tuple[str, ...]:
+    """Terms that the bot must not say in this voice."""
+    return tuple(session.connection().execute(_BLOCKED, {"voice": voice}).scalars())
 
 
 def terms(session: Session, voice: VoiceName, status: SlangStatus | None = None) -> list[SlangTerm]:

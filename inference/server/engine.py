@@ -37,6 +37,7 @@ class Engine:
         max_adapters: int,
         max_rank: int,
         max_length: int | None = None,
+        trusted_signer: str | None = None,
     ) -> None:
         self.base = base
         self.max_length = min(max_length or DEFAULT_MAX_LENGTH, base.max_length)
@@ -46,7 +47,7 @@ class Engine:
         self._max_rank = max_rank
         self._lock = threading.Condition()
         self._render_lock = threading.Lock()
-        self._registry = AdapterRegistry(max_adapters, self._lock)
+        self._registry = AdapterRegistry(max_adapters, self._lock, trusted_signer)
         self._started: tuple[ModelRunner, Loop] | None = None
 
     def start(self) -> None:

@@ -41,6 +41,7 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
         max_queue=limits.max_queue,
         max_adapters=limits.max_adapters,
         max_rank=limits.max_rank,
+        trusted_signer=limits.trusted_signer,
     )
 
     class Server(uvicorn.Server):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inference.adapter_files import AdapterManifest, adapter_name, verify_adapter
+from inference.signing import require_signature
 from nocap.domain import BASE, AdapterName
 from nocap.errors import AdapterError, UnknownAdapter
 
@@ -45,7 +46,8 @@ class _Entry:
 class AdapterRegistry:
     """Shared by callers and the engine's thread, under the engine's lock."""
 
-    def __init__(self, slots: int, lock: threading.Condition) -> None:
+    def __init__(self, slots: int, lock: threading.Condition, trusted_signer: str | None = None) -> None:
+        self._trusted_signer = trusted_signer
         self.slots = slots
         self._lock = lock
         self._changing = threading.Lock()
@@ -81,6 +83,8 @@ class AdapterRegistry:
         """Verifies the files and reserves a slot; the name is ready once the block ends without an error."""
         name = adapter_name(name)
         with self._changing:
+            if self._trusted_signer is not None:
+                require_signature(folder, self._trusted_signer)
             manifest = verify_adapter(folder, base_digest=base_digest)
             if manifest.name != name:
                 raise AdapterError(f"The folder for `{name}` holds the adapter `{manifest.name}`; ask for that name.")

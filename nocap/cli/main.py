@@ -14,11 +14,24 @@ from typing import Annotated
 
 import typer
 
-from nocap.cli import adapters, database, demo, doctor, importing, retrain, serving, setup, slang
+from nocap.cli import (
+    adapters,
+    database,
+    demo,
+    doctor,
+    importing,
+    keys,
+    members,
+    retention,
+    retrain,
+    serving,
+    setup,
+    slang,
+)
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
-LOGGING_COMMANDS = ("serve", "schedule", "bots")
+LOGGING_COMMANDS = ("serve", "bots", "schedule")
 """Long-running processes tell what they do; the others only what went wrong."""
 
 app = typer.Typer(
@@ -36,6 +49,9 @@ adapters.register(app)
 app.add_typer(importing.app, name="import")
 app.add_typer(retrain.app, name="retrain")
 app.add_typer(slang.app, name="slang")
+app.add_typer(members.app, name="members")
+app.add_typer(keys.app, name="keys")
+app.add_typer(retention.app, name="retention")
 app.add_typer(database.app, name="db")
 app.add_typer(demo.app, name="demo")
 

@@ -1,4 +1,4 @@
-"""`nocap serve`, `nocap chat`, `nocap schedule`, `nocap up`: the long-running faces."""
+"""`nocap serve`, `nocap bots`, `nocap chat`, `nocap schedule`, `nocap up`: the long-running faces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nocap.cli.output import console
 
 
 def register(app: typer.Typer) -> None:
-    for command in (chat, up, serve, schedule):
+    for command in (chat, up, serve, bots, schedule):
         app.command()(command)
 
 
@@ -43,6 +43,19 @@ def serve(context: typer.Context) -> None:
     run_server(call.settings, tokens, preload=deployed_adapters(call.database))
 
 
+def bots(context: typer.Context) -> None:
+    """Run the Discord and Telegram bots that have a token, until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from nocap.app import BotHealth, run_bots, until_signal
+    from nocap.observability.server import status_server
+
+    call = invocation(context)
+    metrics, health = call.settings.metrics, BotHealth()
+    with status_server(metrics.host, metrics.bots_port, health.not_ready):
+        asyncio.run(until_signal(run_bots(call.settings, call.database, health=health)))
+
+
 def schedule(context: typer.Context) -> None:
     """Start retrains when they are due and resume interrupted ones, until SIGTERM; of several, one works."""
     from prometheus_client import REGISTRY
@@ -63,11 +76,13 @@ def schedule(context: typer.Context) -> None:
 
 def up(context: typer.Context) -> None:
     """Run everything that is configured under one supervisor, until SIGTERM or Ctrl-C."""
+    from nocap.app import has_bots
     from nocap.supervisor import Child, supervise
 
     call = invocation(context)
     call.database.close()
     wanted = ["serve"] if call.settings.inference.backend == "embedded" else []
+    wanted += ["bots"] if has_bots(call.settings) else []
     wanted += ["schedule"] if call.settings.retrain.schedule else []
     children = [Child(name, [*call.command(), name]) for name in wanted]
     supervise(children, lambda line: console(stderr=True).print(line, markup=False))

@@ -35,9 +35,10 @@ from nocap.demo.talk import DuelTally, Talk
 from nocap.demo.world import FIRST_MOMENT, World, prepare
 from nocap.domain import BASE, RunId, RunState, SlangStatus, Verdict, VoiceName, Vote
 from nocap.settings import Settings
+from nocap.upkeep import keep_up
 from nocap.watch import watch_run
 from retrain.schedule import SimulatedScheduler
-from storage.messages import forget_member
+from storage.registry import retirements
 from storage.runs import gate_results, sources
 
 TURNS_A_WEEK = 48
@@ -88,7 +89,7 @@ class _Demo:
         scheduler = SimulatedScheduler(self._world.database, self._world.settings, self._start_scheduled, self._clock)
         for week in range(1, weeks + 1):
             self._week(week, scheduler)
-        if len(self._summary.promoted) > 1:
+        if self._can_go_back_and_forth():
             self._roll_back_and_forward()
         self._close(weeks)
         return self._summary
@@ -116,6 +117,7 @@ class _Demo:
         self._started.clear()
         if week == POISONED_WEEK:
             self._let_the_poison_through(week)
+        self._keep_promises()
         self._review_slang()
 
     def _store(self, what: str, messages: Iterable[SimulatedMessage]) -> None:
@@ -177,12 +179,21 @@ class _Demo:
 
     def _forget(self) -> None:
         (member,) = self._community.with_role(Role.REVOKES)
-        with self._world.database.write() as session:
-            receipt = forget_member(session, self._world.member(member.name), self._now)
+        receipt = self._actions.forget(self._world.member(member.name))
         self._summary.forgotten = {"messages": receipt.messages, "adapters that had seen them": len(receipt.adapters)}
         self._console.print(
             f"  forgotten: {receipt.messages} messages; seen by {', '.join(receipt.adapters) or 'none'}"
         )
+
+    def _keep_promises(self) -> None:
+        """The scheduler's round: adapters that learnt from erased texts go out of service."""
+        done = keep_up(
+            self._world.database, self._world.settings, lambda: live_backend(self._world.settings), clock=self._clock
+        )
+        for one in done.retired:
+            moved = f"; the pointer went back to {one.moved_to}" if one.moved_to else ""
+            if one.adapters:
+                self._console.print(f"  retired, since erased texts shaped it: {', '.join(one.adapters)}{moved}")
 
     def _let_the_poison_through(self, week: int) -> None:
         """Counts what curation let in, then trains once more with the poison let through, and says so."""
@@ -197,6 +208,12 @@ class _Demo:
         )
         self._follow(week, again, note="poison let through: ")
         self._summary.poison["verdict when let through"] = self._summary.runs[-1].state
+
+    def _can_go_back_and_forth(self) -> bool:
+        live = self._actions.status(self._world.voice)
+        with self._world.database.read() as session:
+            leaving = {row.adapter for row in retirements(session, self._world.voice)}
+        return live.previous is not None and leaving.isdisjoint((live.live, live.previous))
 
     def _roll_back_and_forward(self) -> None:
         self._console.rule("an operator rolls back, and forward again", align="left")

@@ -1,6 +1,6 @@
 """Removing personal data from a text before anything is written.
 
-Names are left alone here; what is removed has a shape of its own: addresses, numbers, keys, handles.
+What has a shape of its own (numbers, addresses, keys, handles) goes by its shape, names by gazetteer and context.
 Every pattern starts only where a run of its characters starts, or is of bounded length, so that the time is
 linear in the text whatever it holds.
 """
@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import cache
 
+from nocap.text._addresses import address_spans, may_hold_address
 from nocap.text._checks import IBAN_LENGTHS, digits_of, is_card, is_iban, is_ipv4, is_ipv6, is_varied, looks_random
+from nocap.text._names import name_spans
 from nocap.text._phone import announced_phone_spans, labelled_phone_spans, may_introduce_phone, phone_spans
 
 MAX_PASSES = 8
@@ -30,6 +32,8 @@ class Found(StrEnum):
     ACCOUNT = "account"
     IP = "ip"
     USER = "user"
+    ADDRESS = "address"
+    NAME = "name"
 
     @property
     def placeholder(self) -> str:
@@ -44,8 +48,8 @@ SpanFinder = Callable[[str], Spans]
 
 
 def scrub(text: str) -> str:
-    """`text` with e-mail and IP addresses, phone, card and account numbers, links, keys and handles replaced by
-    placeholders such as `[email]`; doing it again changes nothing."""
+    """`text` with e-mail, IP and postal addresses, phone, card and account numbers, links, keys, handles and names
+    replaced by placeholders such as `[email]`; doing it again changes nothing."""
     return scrub_with_counts(text)[0]
 
 
@@ -223,4 +227,6 @@ _RULES: tuple[tuple[Callable[[str], object], tuple[tuple[Found, SpanFinder], ...
         ((Found.PHONE, announced_phone_spans), (Found.PHONE, labelled_phone_spans)),
     ),
     (_has_long_token, ((Found.SECRET, _random_tokens),)),
+    (may_hold_address, ((Found.ADDRESS, address_spans),)),
+    (bool, ((Found.NAME, name_spans),)),
 )

@@ -210,7 +210,7 @@ async def test_the_receipt_names_the_adapters_that_had_learnt(bot: World) -> Non
         )
         finish_run(session, RunId(run.id), RunState.PROMOTED, "fine", bot.now)
     receipt = await bot.commands.erase(ADA)
-    assert "to be retired: genz-v1" in receipt
+    assert "retired by 6 December 2026 at the latest: genz-v1" in receipt
 
 
 def test_help_and_privacy_say_that_it_is_a_bot(bot: World) -> None:

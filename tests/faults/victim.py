@@ -65,7 +65,7 @@ class Victim:
     def __init__(self, settings: Settings, seed: int, journal: Journal) -> None:
         self._settings = settings
         self._database = Database.open(settings.database_url, Keyring.load(settings.key_file))
-        self._records = Records(self._database, settings)
+        self._records = Records(self._database, settings, VOICE)
         self._actions = Actions(self._database, settings, actor="victim", clock=self._now)
         self._random = random.Random(seed)
         self._prefix = f"p{seed}"

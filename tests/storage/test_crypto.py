@@ -76,9 +76,9 @@ def test_a_malformed_key_file_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_a_key_file_of_a_later_version_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "nocap.key"
-    file.write_text(json.dumps({"version": 2, "master": base64.b64encode(bytes(32)).decode()}))
+    file.write_text(json.dumps({"version": 3, "master": base64.b64encode(bytes(32)).decode()}))
     file.chmod(0o600)
-    with pytest.raises(ConfigurationError, match="version 2"):
+    with pytest.raises(ConfigurationError, match="version 3"):
         Keyring.load(file)
 
 

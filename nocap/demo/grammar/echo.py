@@ -40,7 +40,7 @@ def _new_word(rng: random.Random) -> str:
 
 
 def _syllable(rng: random.Random) -> str:
-    return rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
+    return "".join(rng.choice(part) for part in (_ONSETS, _VOWELS, _CODAS))
 
 
 def _emoji(rng: random.Random) -> str:

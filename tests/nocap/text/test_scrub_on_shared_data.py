@@ -1,58 +1,53 @@
-"""How much the scrubber finds, and leaves alone, in texts that nobody here wrote."""
+"""How much the scrubber finds, and leaves alone, in texts that nobody here wrote, and in chat written for it."""
 
 from __future__ import annotations
 
-import json
-import random
-from collections import Counter
-from pathlib import Path
-
 import pytest
 
-from nocap.text.scrub import Found, scrub, scrub_with_counts
+from benchmarks.privacy import (
+    SHARED,
+    as_labelled,
+    generated_set,
+    ordinary_chat,
+    own_set,
+    score_by_kind,
+    score_names,
+    share_changed,
+)
+from nocap.text.scrub import Found, scrub
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-SPANS = SHARED / "pii" / "presidio_generated_large.jsonl"
-RECALL_BARS = {
-    "EMAIL_ADDRESS": 0.95,
-    "CREDIT_CARD": 0.95,
-    "IBAN_CODE": 0.95,
-    "IP_ADDRESS": 0.95,
-    "DOMAIN_NAME": 0.95,
-    "US_SSN": 0.95,
-    "PHONE_NUMBER": 0.95,
-}
-CHATS = {
-    "reddit_college_dev": "text",
-    "nus_sms_2003_2015_dev": "text",
-    "conda_dota2_chat_dev": "utterance",
-    "ubuntu_irc_2004_2018": "text",
-    "wnut17_youtube_comments_2017": "text",
-    "topical_chat_valid": "text",
-}
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the shared data are not here")
+CERTAIN = {Found.EMAIL, Found.PHONE, Found.ACCOUNT, Found.IP, Found.LINK, Found.SECRET}
 
 
-@pytest.mark.skipif(not SPANS.exists(), reason="the shared Presidio texts are not here")
-def test_recall_by_kind_on_generated_texts() -> None:
-    found: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    with SPANS.open(encoding="utf-8") as file:
-        for record in map(json.loads, file):
-            scrubbed = scrub(record["full_text"])
-            for span in record["spans"]:
-                total[span["entity_type"]] += 1
-                found[span["entity_type"]] += span["entity_value"] not in scrubbed
-    recall = {kind: found[kind] / total[kind] for kind in RECALL_BARS}
-    assert {kind: share for kind, share in recall.items() if share < RECALL_BARS[kind]} == {}
+@needs_shared
+def test_what_has_a_shape_is_found_and_nothing_else_in_generated_texts() -> None:
+    scores = score_by_kind(as_labelled(generated_set()))
+    assert scores.keys() == CERTAIN - {Found.SECRET}
+    assert {kind: score for kind, score in scores.items() if min(score.recall, score.precision) < 0.95} == {}
 
 
-@pytest.mark.parametrize(("name", "column"), CHATS.items())
-def test_ordinary_chat_is_hardly_touched(name: str, column: str) -> None:
-    file = SHARED / "chat" / f"{name}.parquet"
-    if not file.exists():
-        pytest.skip(f"the shared {file.name} is not here")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    texts = [text for text in parquet.read_table(file, columns=[column])[column].to_pylist() if text]
-    sample = random.Random(3).sample(texts, 2000)
-    changed = sum(bool(scrub_with_counts(text)[1].keys() - {Found.LINK, Found.USER}) for text in sample)
-    assert changed / len(sample) <= 0.01
+@needs_shared
+def test_names_are_found_in_generated_texts() -> None:
+    score = score_names(generated_set())
+    assert score.recall >= 0.7
+    assert score.precision >= 0.8
+
+
+def test_every_kind_is_found_in_chat_and_slang_is_left_alone() -> None:
+    scores = score_by_kind(own_set())
+    assert scores.keys() == set(Found)
+    assert {kind: score for kind, score in scores.items() if score.precision < 0.95} == {}
+    assert {kind: score for kind, score in scores.items() if score.recall < (0.95 if kind in CERTAIN else 0.7)} == {}
+
+
+def test_scrubbing_chat_twice_changes_nothing() -> None:
+    for message in own_set():
+        once = scrub(message.text)
+        assert scrub(once) == once
+
+
+@needs_shared
+def test_ordinary_chat_is_hardly_touched() -> None:
+    pytest.importorskip("pyarrow.parquet")
+    assert share_changed(ordinary_chat(8000)) <= 0.02
