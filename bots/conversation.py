@@ -33,6 +33,7 @@ from nocap.domain import (
     Vote,
 )
 from nocap.errors import NotPermitted, PromptTooLong
+from nocap.observability.turns import TurnWatch
 from nocap.settings import Settings
 from storage.database import Database
 
@@ -72,6 +73,13 @@ class Conversation:
 
     async def turn(self, incoming: Incoming) -> Turn:
         """The answer, with its first piece here. A failure is a turn too: one honest sentence, never an error."""
+        watch = TurnWatch(incoming.platform)
+        turn = await self._turn(incoming, watch)
+        if turn.outcome is not Outcome.OPEN:
+            watch.ended(turn.outcome, channel=incoming.channel)
+        return turn
+
+    async def _turn(self, incoming: Incoming, watch: TurnWatch) -> Turn:
         if not incoming.text.strip():
             return Turn.saying(messages.EMPTY, Outcome.NOTICE)
         if limit := self._limit(incoming):
@@ -81,15 +89,17 @@ class Conversation:
         try:
             with self._waited_for(incoming.member):
                 prepared = await self._prepare(incoming)
+                watch.reached("prepare")
                 if prepared.mode is ChannelMode.OFF:
                     return Turn.saying("", Outcome.SILENT)
                 context, stream = await self._open(incoming, prepared)
+                watch.reached("first_piece")
         except Exception as error:
-            incident = report_incident("turn", error, incoming.channel)
+            incident = report_incident("turn", error, incoming.channel, watch.id)
             return Turn.saying(messages.failure(error, incident), Outcome.FAILED, incident)
         turn = Turn(stream.adapter)
         exchange = exchange_of(incoming, prepared, context)
-        return turn.streaming(self._answer(turn, exchange, stream), stream)
+        return turn.streaming(self._answer(turn, exchange, stream, watch), stream)
 
     async def vote(self, reply_id: int, member: MemberKey, vote: Vote | None) -> None:
         """Sets or changes the member's vote; None takes it back.
@@ -231,8 +241,10 @@ class Conversation:
         sampling = SamplingOptions(self._chat.temperature, self._chat.top_p, self._chat.max_reply_tokens)
         return ReplyRequest(prepared.voice, incoming.channel, tuple(prompt), sampling, adapter)
 
-    async def _answer(self, turn: Turn, exchange: Exchange, stream: ReplyStream) -> AsyncGenerator[str, None]:
-        said = ""
+    async def _answer(
+        self, turn: Turn, exchange: Exchange, stream: ReplyStream, watch: TurnWatch
+    ) -> AsyncGenerator[str, None]:
+        said, channel = "", exchange.incoming.channel
         try:
             with self._waited_for(exchange.incoming.member):
                 async with aclosing(stream), aclosing(guarded(stream, exchange.blocked)) as pieces:
@@ -240,16 +252,20 @@ class Conversation:
                         said += piece
                         yield piece
         except Exception as error:
-            turn.incident = report_incident("answer", error, exchange.incoming.channel)
+            turn.incident = report_incident("answer", error, channel, watch.id)
             turn.outcome = Outcome.FAILED
+            watch.ended(turn.outcome, adapter=stream.adapter, channel=channel)
             yield messages.broke_off(turn.incident)
             return
+        watch.reached("answer")
         if said.strip():
             turn.outcome = Outcome.ANSWERED
             await self._keep(turn, exchange, stream.adapter, said)
+            watch.reached("record")
         else:
             turn.outcome = Outcome.NOTICE
             yield messages.NOTHING_TO_SAY
+        watch.ended(turn.outcome, adapter=stream.adapter, channel=channel)
 
     async def _keep(self, turn: Turn, exchange: Exchange, adapter: AdapterName, said: str) -> None:
         """Remembers the exchange and records the reply; an answer that was shown stays, whatever fails here."""

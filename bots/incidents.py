@@ -10,13 +10,21 @@ import structlog
 
 from nocap.domain import ChannelKey
 from nocap.errors import NocapError
+from nocap.observability.turns import INCIDENTS
 
 
-def report_incident(during: str, error: Exception, channel: ChannelKey) -> str:
+def report_incident(during: str, error: Exception, channel: ChannelKey | None, turn: str | None = None) -> str:
     """The id under which the failure stands in the log."""
     incident = secrets.token_hex(3)
+    INCIDENTS.labels(during).inc()
     structlog.get_logger("bots").error(
-        "incident", incident=incident, during=during, error=type(error).__name__, cause=_cause(error), channel=channel
+        "incident",
+        incident=incident,
+        during=during,
+        error=type(error).__name__,
+        cause=_cause(error),
+        channel=channel,
+        turn=turn,
     )
     return incident
 

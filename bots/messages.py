@@ -19,6 +19,7 @@ from nocap.errors import (
     PromptTooLong,
     RunError,
     StorageError,
+    VoteWaits,
 )
 from storage.messages import ErasureReceipt
 from storage.tables import Deployment, GateOutcome, Run, SlangTerm
@@ -58,6 +59,7 @@ FAILURES: tuple[tuple[type[Exception], str], ...] = (
     (BackendUnavailable, "I can't reach the machine I think with. Try again in a minute."),
     (InferenceError, "I couldn't get a proper answer together. Try again; if it stays like this, tell a moderator."),
     (ConfigurationError, "I'm not set up right, and only my operator can mend that."),
+    (VoteWaits, "Your vote is safe and will count. I just can't look up who was who right now."),
     (StorageError, "I can't reach my notebook right now, so I'd rather not answer. Try again in a minute."),
 )
 UNEXPECTED = "Something broke on my side. Try again; if it stays like this, tell a moderator."

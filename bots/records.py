@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import sqlalchemy
+import structlog
 from sqlmodel import col, select
 
 from bots.memory import Remembered
@@ -22,15 +25,21 @@ from nocap.domain import (
     VoiceName,
     Vote,
 )
-from nocap.errors import ConfigurationError
+from nocap.errors import ConfigurationError, StorageError, VoteWaits
 from nocap.settings import Settings
 from storage.channels import ensure_channel, get_channel
 from storage.database import Database
-from storage.feedback import cast_duel_vote, cast_vote, present_vote, record_duel, record_reply
+from storage.feedback import cast_vote, present_vote, record_duel, record_reply
 from storage.messages import NewMessage, delete_message, edit_message, ingest, recent_messages
+from storage.outbox import VoteOutbox
 from storage.posted import posted_reply, record_posted
 from storage.slang import GlossaryEntry, blocked_terms, glossary
 from storage.tables import Channel, ConsentEvent, Duel, Message, Reply, Voice
+
+KNOWN_CHANNELS = 10_000
+"""Channels whose last settings are remembered for when the database is away."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +167,28 @@ class Records:
         self._database = database
         self._settings = settings
         self._voice = voice
+        self._votes = VoteOutbox(database, settings.data_dir)
+        self._last: OrderedDict[ChannelKey, Prepared] = OrderedDict()
 
     def prepare(self, incoming: Incoming, at: datetime) -> Prepared:
-        """Looks up what the turn needs and stores the member's message where channel and member allow it."""
+        """Looks up what the turn needs and stores the member's message where channel and member allow it.
+
+        While the database is away, a known channel is answered by its last known settings, and nothing is stored.
+        """
+        try:
+            prepared = self._prepare(incoming, at)
+        except StorageError as error:
+            if incoming.channel not in self._last:
+                raise
+            log.warning("channel from memory", channel=incoming.channel, reason=str(error))
+            return replace(self._last[incoming.channel], stored=False)
+        self._last[incoming.channel] = prepared
+        self._last.move_to_end(incoming.channel)
+        if len(self._last) > KNOWN_CHANNELS:
+            self._last.popitem(last=False)
+        return prepared
+
+    def _prepare(self, incoming: Incoming, at: datetime) -> Prepared:
         found = self._look_up(incoming, at)
         if found is None:
             self._meet(incoming, at)
@@ -170,7 +198,17 @@ class Records:
         return replace(prepared, stored=True) if is_worth_trying and self._store(incoming, at) else prepared
 
     def earlier(self, channel: ChannelKey, turns: int) -> list[Remembered]:
-        """The end of the channel's stored talk: consenting members' messages that were answered, and the answers."""
+        """The end of the channel's stored talk: consenting members' messages that were answered, and the answers.
+
+        Nothing while the database is away.
+        """
+        try:
+            return self._earlier(channel, turns)
+        except StorageError as error:
+            log.warning("no earlier talk", channel=channel, reason=str(error))
+            return []
+
+    def _earlier(self, channel: ChannelKey, turns: int) -> list[Remembered]:
         with self._database.read() as session:
             messages = recent_messages(session, channel, turns)
             keys = [message.key for message in messages]
@@ -276,30 +314,48 @@ class Records:
             )
 
     def vote(self, reply_id: int, member: MemberKey, vote: Vote | None, at: datetime) -> None:
-        with self._database.write() as session:
-            cast_vote(session, reply_id, member, vote, at)
+        """Sets the vote, or keeps it on disk until the database is back."""
+        self._votes.cast(reply_id, member, vote, at)
 
     def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> Vote | None:
-        """The member's vote afterwards: the new one, or none where it was this one already."""
-        with self._database.write() as session:
-            after = None if present_vote(session, reply_id, member) is vote else vote
-            cast_vote(session, reply_id, member, after, at)
-            return after
+        """The member's vote afterwards: the new one, or none where it was this one already.
+
+        While the database is away nobody knows what it was: the press sets it.
+        """
+        with suppress(StorageError):
+            if not self._votes.waiting():
+                with self._database.write() as session:
+                    after = None if present_vote(session, reply_id, member) is vote else vote
+                    cast_vote(session, reply_id, member, after, at)
+                    return after
+        self._votes.cast(reply_id, member, vote, at)
+        return vote
 
     def withdraw_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> None:
-        with self._database.write() as session:
-            if present_vote(session, reply_id, member) is vote:
-                cast_vote(session, reply_id, member, None, at)
+        """Takes the vote back where it is still this one; unseen while the database is away."""
+        with suppress(StorageError):
+            if not self._votes.waiting():
+                with self._database.write() as session:
+                    if present_vote(session, reply_id, member) is vote:
+                        cast_vote(session, reply_id, member, None, at)
+                    return
+        self._votes.cast(reply_id, member, None, at)
 
     def listening(self, channel: ChannelKey) -> Listening:
-        with self._database.read() as session:
-            row = get_channel(session, channel)
+        """From memory while the database is away; nothing is collected then."""
+        try:
+            with self._database.read() as session:
+                row = get_channel(session, channel)
+        except StorageError:
+            last = self._last.get(channel)
+            return Listening(last.mode if last else ChannelMode.MENTION, collects=False)
         return Listening(ChannelMode(row.mode), row.collect) if row else Listening(ChannelMode.MENTION, collects=False)
 
     def duel_vote(self, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> Duel:
-        """The duel, which may be revealed now."""
-        with self._database.write() as session:
-            cast_duel_vote(session, duel_id, member, choice, at)
+        """The duel, which may be revealed now. Raises VoteWaits where the vote is kept but nothing can be looked up."""
+        if not self._votes.cast_in_duel(duel_id, member, choice, at):
+            raise VoteWaits("The database is away; the vote is kept and counted when it is back.")
+        with self._database.read() as session:
             return session.get_one(Duel, duel_id)
 
     def _look_up(self, incoming: Incoming, at: datetime) -> tuple[Prepared, bool] | None:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import subprocess
-import threading
 import time
 import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -31,16 +30,16 @@ from nocap.settings import DiscordSettings, Settings, TelegramSettings, render_s
 from storage import registry
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.tables import Deployment
+from storage.outbox import VoteOutbox
+from storage.pointers import LivePointers
 
 if TYPE_CHECKING:
     from retrain.promote import LiveBackend
 
 # What trains is imported by those who need it: a bot process stays small without it.
 SERVER_START_SECONDS = 120.0
-UPKEEP_SECONDS = 900.0
-"""Between two rounds of `nocap.upkeep`."""
 LONGEST_BOT_PAUSE_SECONDS = 60.0
+WAITING_VOTES_SECONDS = 5.0
 
 RunBot = Callable[[BotCore, str], Awaitable[None]]
 """Runs one bot with its token until cancelled. Raises ConfigurationError for what only the operator can mend."""
@@ -105,18 +104,30 @@ async def open_conversation(
     settings: Settings, database: Database, *, clock: Clock = utc_now, seed: int | None = None
 ) -> AsyncIterator[Conversation]:
     """A conversation wired to the configured backend; its connections are closed at the end."""
-
     async with _connected(settings, database) as responder:
         yield Conversation(database, responder, settings, clock, seed=seed)
 
 
-def _connected(settings: Settings, database: Database) -> RoutedResponder:
-    def read_deployment(voice: VoiceName) -> Deployment:
-        with database.read() as session:
-            return registry.deployment(session, voice)
-
+@asynccontextmanager
+async def _connected(settings: Settings, database: Database) -> AsyncIterator[RoutedResponder]:
+    """A responder that sees every promotion; meanwhile votes that waited are written once the database is back."""
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
-    return connect(settings, read_deployment, user_token=tokens.user, admin_token=tokens.admin)
+    waiting = asyncio.create_task(_write_waiting_votes(VoteOutbox(database, settings.data_dir)))
+    pointers = LivePointers(database)
+    try:
+        async with connect(settings, pointers.read, user_token=tokens.user, admin_token=tokens.admin) as responder:
+            yield responder
+    finally:
+        waiting.cancel()
+
+
+async def _write_waiting_votes(outbox: VoteOutbox) -> None:
+    while True:
+        await asyncio.sleep(WAITING_VOTES_SECONDS)
+        try:
+            await asyncio.to_thread(outbox.flush)
+        except Exception as error:
+            structlog.get_logger("bots").error("votes still wait", error=type(error).__name__)
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,25 @@ def configured_bots(settings: Settings) -> list[BotPlan]:
     return plans
 
 
-async def run_bots(settings: Settings, database: Database, *, clock: Clock = utc_now) -> None:
+class BotHealth:
+    """Which bots do not run at the moment, and why."""
+
+    def __init__(self) -> None:
+        self._down: dict[str, str] = {}
+
+    def note(self, plan: BotPlan, cause: str | None) -> None:
+        name = f"{plan.platform} {plan.voice}"
+        self._down.pop(name, None)
+        if cause is not None:
+            self._down[name] = cause
+
+    def not_ready(self) -> str | None:
+        return "; ".join(f"{name}: {cause}" for name, cause in self._down.items()) or None
+
+
+async def run_bots(
+    settings: Settings, database: Database, *, clock: Clock = utc_now, health: BotHealth | None = None
+) -> None:
     """Runs every configured bot until cancelled; one that cannot go on leaves the others alone.
 
     Raises ConfigurationError where none is configured or every one of them is refused for good.
@@ -156,6 +185,7 @@ async def run_bots(settings: Settings, database: Database, *, clock: Clock = utc
     if not plans:
         raise ConfigurationError("No bot is configured; set `discord.token` or `telegram.token` (docs/bots.md).")
     operators = BotOperators(database, settings, clock, lambda: live_backend(settings))
+    health = health or BotHealth()
     async with _connected(settings, database) as responder, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(
@@ -170,6 +200,7 @@ async def run_bots(settings: Settings, database: Database, *, clock: Clock = utc
                         settings=settings,
                         clock=clock,
                     ),
+                    health,
                 )
             )
             for plan in plans
@@ -184,20 +215,23 @@ def _plans(
     return [BotPlan(platform, VoiceName(voice), token, run) for voice, token in (tokens | section.voices).items()]
 
 
-async def _keep_running(plan: BotPlan, core: BotCore) -> ConfigurationError:
+async def _keep_running(plan: BotPlan, core: BotCore, health: BotHealth) -> ConfigurationError:
     """Runs the bot again whenever it fails, later each time; what only the operator can mend ends it."""
     log = structlog.get_logger("bots").bind(platform=plan.platform, voice=plan.voice)
     pause_seconds = 1.0
     while True:
         started = time.monotonic()
+        health.note(plan, None)
         try:
             await plan.run(core, plan.token.get_secret_value())
             log.warning("ended", again_in_seconds=pause_seconds)
         except ConfigurationError as error:
             log.error("refused", cause=str(error))
+            health.note(plan, "refused")
             return error
         except Exception as error:
             log.error("failed", error=type(error).__name__, cause=str(error)[:300], again_in_seconds=pause_seconds)
+        health.note(plan, "starts again")
         if time.monotonic() - started > LONGEST_BOT_PAUSE_SECONDS:
             pause_seconds = 1.0
         await asyncio.sleep(pause_seconds)
@@ -237,25 +271,6 @@ def live_backend(settings: Settings) -> LiveBackend | None:
 
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
     return promote.live_backend(settings, user_token=tokens.user, admin_token=tokens.admin)
-
-
-def run_scheduler(settings: Settings, database: Database) -> None:
-    """Starts retrains when they are due, and keeps the promises about members' data, until SIGTERM or Ctrl-C."""
-    from nocap.actions import Actions
-    from nocap.upkeep import keep_up_or_log
-    from retrain.schedule import build_scheduler
-
-    actions = Actions(database, settings, actor="scheduler")
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    scheduler = build_scheduler(database, settings, lambda voice: actions.retrain_now(voice, trigger="schedule"))
-    try:
-        while not stopping.is_set():
-            keep_up_or_log(database, settings, lambda: live_backend(settings))
-            stopping.wait(UPKEEP_SECONDS)
-    finally:
-        scheduler.shutdown()
 
 
 @contextmanager

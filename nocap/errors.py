@@ -4,7 +4,8 @@ NocapError
 ├── ConfigurationError      settings, key file, or what they point to is not usable        exit 2
 ├── InputError              what a person or a file handed in is not usable                exit 2
 ├── StorageError            the database cannot be used as it is                           exit 3
-│   └── KeyMismatchError    the key does not belong to this database                       exit 3
+│   ├── KeyMismatchError    the key does not belong to this database                       exit 3
+│   └── VoteWaits           the database is away; the vote is kept on disk until then      exit 3
 ├── ModelError              a base model or tokenizer cannot be loaded or does not fit     exit 4
 │   └── AdapterError        an adapter is corrupt, unknown, or does not fit its base       exit 4
 ├── InferenceError          the backend did not answer as it must                          exit 5
@@ -41,6 +42,10 @@ class StorageError(NocapError):
 
 
 class KeyMismatchError(StorageError):
+    pass
+
+
+class VoteWaits(StorageError):
     pass
 
 

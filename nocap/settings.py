@@ -1,23 +1,32 @@
 """The settings tree: read once in the entry point (`load_settings`), then passed down.
 
-Order of precedence: command line, environment (`NOCAP_SECTION__FIELD`), `nocap.toml`, the defaults below.
+Order of precedence: command line, environment (`NOCAP_SECTION__FIELD`), files of these names in the folder that
+NOCAP_SECRETS_DIR names (container secrets, systemd credentials), `nocap.toml`, the defaults below.
 Relative paths are taken from the folder of the settings file.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from nocap.errors import ConfigurationError
 
 EMBEDDED_BASE = Path(__file__).parent / "demo" / "base"
 """The folder of the tiny instruct model that ships with the package (`model.base = "embedded"`)."""
+
+SECRETS_DIR = "NOCAP_SECRETS_DIR"
 
 PLACEHOLDER_SECRETS = frozenset({"changeme", "change-me", "secret", "token", "your-token", "xxx", "password"})
 
@@ -228,11 +237,25 @@ class TelegramSettings(Section):
     """Sent by Telegram with every update; none means that one is derived from the key file."""
 
 
+class MetricsSettings(Section):
+    host: str = "127.0.0.1"
+    """Where processes without a web server of their own serve `/metrics`, `/healthz` and `/readyz`."""
+    schedule_port: int | None = 8652
+    """The scheduler's, with the installation's figures too; none serves nothing. The server has its own (8651)."""
+    bots_port: int | None = 8653
+    """The bots'."""
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
     model_config = SettingsConfigDict(
-        env_prefix="NOCAP_", env_nested_delimiter="__", extra="forbid", frozen=True, use_attribute_docstrings=True
+        env_prefix="NOCAP_",
+        env_nested_delimiter="__",
+        env_parse_none_str="null",
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     data_dir: Path = Path("data")
@@ -252,6 +275,7 @@ class Settings(BaseSettings):
     bots: BotsSettings = BotsSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
+    metrics: MetricsSettings = MetricsSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -262,7 +286,15 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return env_settings, init_settings
+        secrets = os.environ.get(SECRETS_DIR)
+        if secrets is None:
+            return env_settings, init_settings
+        if not Path(secrets).is_dir():
+            raise ConfigurationError(f"{SECRETS_DIR} names {secrets}, which is no folder; mount the secrets there.")
+        files = NestedSecretsSettingsSource(
+            file_secret_settings, secrets_dir=secrets, secrets_nested_delimiter="__", env_prefix="NOCAP_"
+        )
+        return env_settings, files, init_settings
 
     @property
     def database_url(self) -> str:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 FIRST_PAUSE_SECONDS = 1.0
@@ -42,15 +43,24 @@ class Child:
 
 def supervise(children: Sequence[Child], say: Callable[[str], None], *, poll_seconds: float = 0.2) -> None:
     """Runs the children until SIGTERM or SIGINT, then stops them, the last started first; returns when all ended."""
+    with stopped_by_signal() as stopping:
+        try:
+            while not stopping.is_set():
+                for child in children:
+                    _look_after(child, say)
+                stopping.wait(poll_seconds)
+        finally:
+            _stop(children, say)
+
+
+@contextmanager
+def stopped_by_signal() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set."""
     stopping = threading.Event()
     before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        while not stopping.is_set():
-            for child in children:
-                _look_after(child, say)
-            stopping.wait(poll_seconds)
+        yield stopping
     finally:
-        _stop(children, say)
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -111,6 +111,7 @@ def open_log(folder: Path, clock: Clock) -> tuple[structlog.typing.FilteringBoun
         structlog.WriteLogger(file),
         processors=[structlog.processors.add_log_level, stamp, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(20),
+        run=folder.name,
     )
     return logger, file
 

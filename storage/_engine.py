@@ -15,6 +15,14 @@ from nocap.errors import ConfigurationError
 from storage.crypto import Keyring
 
 BUSY_TIMEOUT_SECONDS = 30
+LIBPQ_TIMEOUTS = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+"""A server that fell silent is noticed within 10 s, not after the kernel's two hours; the last is milliseconds."""
 
 
 def usable_url(text: str) -> URL:
@@ -51,7 +59,7 @@ def build_engine(url: URL, keyring: Keyring, *, foreign_keys: bool = True) -> En
         pool_size=8,
         max_overflow=24,
         pool_pre_ping=not sqlite,
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS} if sqlite else {"connect_timeout": 10},
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS} if sqlite else LIBPQ_TIMEOUTS,
     )
     engine.dialect.nocap_keyring = keyring  # type: ignore[attr-defined]
     if sqlite:

@@ -35,7 +35,7 @@ class Database:
 
     def __init__(self, url: URL, keyring: Keyring) -> None:
         self.keyring = keyring
-        self._url = url
+        self.url = url
         self._engine = build_engine(url, keyring)
         self._readers = self._engine.execution_options(**read_only_options(url))
 
@@ -74,7 +74,7 @@ class Database:
         """Brings the schema to the newest revision in one transaction; does nothing where it is there already."""
         if self._file is not None:
             self._create_file(self._file)
-        engine = build_engine(self._url, self.keyring, foreign_keys=False)
+        engine = build_engine(self.url, self.keyring, foreign_keys=False)
         try:
             with self._translated(), engine.begin() as connection:
                 if connection.dialect.name == "postgresql":
@@ -115,12 +115,12 @@ class Database:
 
     @property
     def _file(self) -> Path | None:
-        return Path(self._url.database or "") if self._url.get_backend_name() == "sqlite" else None
+        return Path(self.url.database or "") if self.url.get_backend_name() == "sqlite" else None
 
     @property
     def _where(self) -> str:
         """How messages name this database, without its password."""
-        return str(self._file or self._url.render_as_string(hide_password=True))
+        return str(self._file or self.url.render_as_string(hide_password=True))
 
     def _probe(self) -> str | None:
         """The revision found (None: empty or missing), looked at without writing anything; checks the key."""

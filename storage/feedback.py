@@ -103,16 +103,27 @@ def prompts_to_the_bot(session: Session, voice: VoiceName) -> frozenset[MessageK
     return frozenset(MessageKey(key) for key in (*keys, *duels) if key is not None)
 
 
-def cast_vote(session: Session, reply_id: int, member: MemberKey, vote: Vote | None, at: datetime) -> None:
-    """Sets the member's one vote on a reply, or withdraws it (None). Raises InputError for an unknown reply."""
+def cast_vote(
+    session: Session,
+    reply_id: int,
+    member: MemberKey,
+    vote: Vote | None,
+    at: datetime,
+    *,
+    only_if_newer: bool = False,
+) -> None:
+    """Sets the member's one vote on a reply, or withdraws it (None). Raises InputError for an unknown reply.
+
+    A vote that comes late (`only_if_newer`) leaves one alone that was cast after it.
+    """
     if session.get(Reply, reply_id) is None:
         raise InputError(f"There is no reply {reply_id} to vote on; vote on a newer one.")
     if vote is None:
-        mine = (col(Feedback.reply_id) == reply_id, col(Feedback.member) == member)
-        session.execute(delete(Feedback).where(*mine))
+        mine = [col(Feedback.reply_id) == reply_id, col(Feedback.member) == member]
+        session.execute(delete(Feedback).where(*mine, *([col(Feedback.at) <= at] if only_if_newer else [])))
         return
     row = {"reply_id": reply_id, "member": member, "vote": vote, "at": at}
-    upsert(session, Feedback, row, key=("reply_id", "member"))
+    upsert(session, Feedback, row, key=("reply_id", "member"), where=col(Feedback.at) <= at if only_if_newer else None)
 
 
 def present_vote(session: Session, reply_id: int, member: MemberKey) -> Vote | None:
@@ -158,12 +169,20 @@ def record_duel(
     return _id(duel.id)
 
 
-def cast_duel_vote(session: Session, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> None:
-    """Sets the member's one vote in a duel. Raises InputError for an unknown duel."""
+def cast_duel_vote(
+    session: Session,
+    duel_id: int,
+    member: MemberKey,
+    choice: DuelChoice,
+    at: datetime,
+    *,
+    only_if_newer: bool = False,
+) -> None:
+    """Sets the member's one vote in a duel, as `cast_vote` does. Raises InputError for an unknown duel."""
     if session.get(Duel, duel_id) is None:
         raise InputError(f"There is no duel {duel_id} to vote on; start a new one.")
     row = {"duel_id": duel_id, "member": member, "choice": choice, "at": at}
-    upsert(session, DuelVote, row, key=("duel_id", "member"))
+    upsert(session, DuelVote, row, key=("duel_id", "member"), where=col(DuelVote.at) <= at if only_if_newer else None)
 
 
 def feedback_since(

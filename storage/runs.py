@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, insert
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
 from nocap.domain import AdapterName, MemberKey, RunId, RunState, Stage, VoiceName
@@ -46,7 +47,10 @@ def create_run(
         permission_reference=permission_reference,
     )
     session.add(run)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError as error:  # another process made one since we looked
+        raise RunError(f"A run of {voice} was started this moment; `nocap retrain status` shows it.") from error
     session.refresh(run)  # so that changes inside `options` and `cost` are noticed from now on
     return run
 

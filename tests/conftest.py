@@ -125,6 +125,22 @@ def postgres_database(_postgres_database: Database) -> Iterator[Database]:
                 session.connection().execute(table.delete())
 
 
+@pytest.fixture
+def postgres_database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URL of an empty database of its own on PostgreSQL."""
+    if shutil.which("pg_dump") is None:
+        pytest.skip("pg_dump is not installed")
+    server: URL = request.getfixturevalue("_postgres_url")
+    admin = create_engine(server, isolation_level="AUTOCOMMIT")
+    name = f"{server.database}_own"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
+    yield server.set(database=name).render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Database:
     """An empty database, of each kind in turn."""

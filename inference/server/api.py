@@ -83,10 +83,12 @@ def create_app(engine: Engine, *, user_token: str, admin_token: str, adapters_di
         await asyncio.to_thread(engine.unload_adapter, body.lora_name)
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
 
+    @app.get("/healthz")
     @app.get("/health")
     async def health() -> Response:
         return Response(status_code=200 if engine.is_alive else 503)
 
+    @app.get("/readyz")
     @app.get("/ready")
     async def ready() -> Response:
         return Response(status_code=200 if engine.is_ready else 503)

@@ -14,7 +14,21 @@ from typing import Annotated
 
 import typer
 
-from nocap.cli import adapters, demo, gates, importing, keys, members, retention, retrain, serving, setup, slang
+from nocap.cli import (
+    adapters,
+    database,
+    demo,
+    doctor,
+    gates,
+    importing,
+    keys,
+    members,
+    retention,
+    retrain,
+    serving,
+    setup,
+    slang,
+)
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
@@ -30,6 +44,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 setup.register(app)
+doctor.register(app)
 serving.register(app)
 adapters.register(app)
 app.add_typer(importing.app, name="import")
@@ -39,6 +54,7 @@ app.add_typer(members.app, name="members")
 app.add_typer(keys.app, name="keys")
 app.add_typer(retention.app, name="retention")
 app.add_typer(gates.app, name="gates")
+app.add_typer(database.app, name="db")
 app.add_typer(demo.app, name="demo")
 
 
@@ -54,17 +70,10 @@ def root(
     ] = None,
 ) -> None:
     context.obj = Invocation(settings, data_dir, base)
-    configure_logging(logging.INFO if context.invoked_subcommand in LOGGING_COMMANDS else logging.WARNING)
+    from nocap.observability.logs import configure_logging
 
-
-def configure_logging(level: int) -> None:
-    """Structured lines on standard error, so that they never mix with what a command prints."""
-    import structlog
-
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    command = context.invoked_subcommand or "nocap"
+    configure_logging(logging.INFO if command in LOGGING_COMMANDS else logging.WARNING, process=command)
 
 
 def main() -> None:

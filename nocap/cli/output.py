@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from nocap.findings import Finding
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
 
@@ -38,6 +40,15 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     width = max(len(name) for name in fields)
     for name, value in fields.items():
         console().print(f"{name:<{width}}  {show(value)}", markup=False)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """A line for each, and what to do below where something is to be done."""
+    marks = {"ok": "ok     ", "warning": "warning", "problem": "PROBLEM"}
+    for finding in findings:
+        typer.echo(f"{marks[finding.level]}  {finding.subject}: {finding.sentence}")
+        if finding.remedy:
+            typer.echo(f"         → {finding.remedy}")
 
 
 def show(value: Any) -> str:

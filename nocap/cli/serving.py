@@ -47,18 +47,31 @@ def bots(context: typer.Context) -> None:
     """Run the Discord and Telegram bots that have a token, until SIGTERM or Ctrl-C."""
     import asyncio
 
-    from nocap.app import run_bots, until_signal
+    from nocap.app import BotHealth, run_bots, until_signal
+    from nocap.observability.server import status_server
 
     call = invocation(context)
-    asyncio.run(until_signal(run_bots(call.settings, call.database)))
+    metrics, health = call.settings.metrics, BotHealth()
+    with status_server(metrics.host, metrics.bots_port, health.not_ready):
+        asyncio.run(until_signal(run_bots(call.settings, call.database, health=health)))
 
 
 def schedule(context: typer.Context) -> None:
-    """Start retrains when they are due, until SIGTERM."""
-    from nocap.app import run_scheduler
+    """Start retrains when they are due and resume interrupted ones, until SIGTERM; of several, one works."""
+    from prometheus_client import REGISTRY
+
+    from nocap.observability.server import status_server
+    from nocap.observability.state import StateCollector
+    from nocap.scheduler import Scheduler
+    from nocap.supervisor import stopped_by_signal
 
     call = invocation(context)
-    run_scheduler(call.settings, call.database)
+    metrics = call.settings.metrics
+    REGISTRY.register(StateCollector(call.database, call.settings))
+    with stopped_by_signal() as stopping:
+        scheduler = Scheduler(call.settings, call.database, stopping)
+        with status_server(metrics.host, metrics.schedule_port, scheduler.not_ready):
+            scheduler.run()
 
 
 def up(context: typer.Context) -> None:

@@ -1,19 +1,16 @@
-"""`nocap init`, `nocap status`, `nocap db upgrade`."""
+"""`nocap init`, `nocap status`."""
 
 from __future__ import annotations
 
 import typer
 
 from nocap.cli.context import VoiceOption, invocation
-from nocap.cli.output import AsJson, console, print_fields, print_json, show
-
-database = typer.Typer(help="The database itself.", no_args_is_help=True)
+from nocap.cli.output import AsJson, print_fields, print_json, show
 
 
 def register(app: typer.Typer) -> None:
     app.command()(init)
     app.command()(status)
-    app.add_typer(database, name="db")
 
 
 def init(context: typer.Context) -> None:
@@ -45,12 +42,3 @@ def status(context: typer.Context, voice: VoiceOption = None, as_json: AsJson = 
             "this week": ", ".join(f"{votes[kind]} {kind}" for kind in ("replies", "up", "down", "cringe")),
         }
     )
-
-
-@database.command()
-def upgrade(context: typer.Context) -> None:
-    """Bring the database to this version's schema; existing rows are kept."""
-    from nocap.app import open_database
-
-    open_database(invocation(context).settings, create=True).close()
-    console().print("The database is at the newest schema.")

@@ -206,7 +206,7 @@ async def test_a_failing_backend_gives_one_honest_line_and_loses_nothing(
     assert (turn.outcome, turn.reply_id) == (Outcome.FAILED, None)
     assert sentence in turn.text
     assert turn.incident is not None and turn.incident in turn.text
-    assert [line["incident"] for line in logs] == [turn.incident]
+    assert [line["incident"] for line in logs if line["event"] == "incident"] == [turn.incident]
     assert stored_texts(bot) == ["are you there?"]
     assert replies(bot) == []
     assert (await bot.conversation.turn(bot.incoming("again"))).outcome in (Outcome.OPEN, Outcome.FAILED)
@@ -238,9 +238,11 @@ async def test_logs_of_failures_hold_no_text(bot: World) -> None:
         bot.conversation._records.prepare = _raise(ValueError(f"about {SENTINEL}"))  # type: ignore[method-assign]
         turn = await bot.ask(f"hello {SENTINEL}")
     assert turn.outcome is Outcome.FAILED
-    assert len(logs) == 2
+    incidents = [line for line in logs if line["event"] == "incident"]
+    assert len(incidents) == 2
     assert SENTINEL not in str(logs)
-    assert "test_conversation.py" in logs[1]["cause"]
+    assert "test_conversation.py" in incidents[1]["cause"]
+    assert [line["turn"] for line in logs if line["event"] == "turn"] == [line["turn"] for line in incidents]
 
 
 async def test_an_answer_that_cannot_be_recorded_is_still_an_answer(bot: World) -> None:

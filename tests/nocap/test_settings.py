@@ -69,3 +69,30 @@ def test_secrets_do_not_show_in_the_written_file_or_in_repr() -> None:
     settings = Settings.model_validate({"inference": {"admin_token": "a-real-one"}})
     assert "a-real-one" not in render_settings_file(settings, Path())
     assert "a-real-one" not in repr(settings)
+
+
+def test_secrets_come_from_files_of_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nocap.toml").write_text('[discord]\ntoken = "from the file"\n')
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "NOCAP_DISCORD__TOKEN").write_text("from the secret\n")
+    (secrets / "somebody_elses").write_text("ignored")
+    (secrets / "nocap_database__url").write_text("postgresql://nocap:pw@db/nocap")
+    monkeypatch.setenv("NOCAP_SECRETS_DIR", str(secrets))
+    loaded = load_settings()
+    assert loaded.discord.token is not None
+    assert loaded.discord.token.get_secret_value() == "from the secret"
+    assert loaded.database_url == "postgresql://nocap:pw@db/nocap"
+    monkeypatch.setenv("NOCAP_DISCORD__TOKEN", "from the environment")
+    token = load_settings().discord.token
+    assert token is not None and token.get_secret_value() == "from the environment"
+    monkeypatch.setenv("NOCAP_SECRETS_DIR", str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigurationError, match="nowhere"):
+        load_settings()
+
+
+def test_the_environment_says_none_by_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NOCAP_RETRAIN__SCHEDULE", "null")
+    assert load_settings().retrain.schedule is None

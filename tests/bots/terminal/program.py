@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from pathlib import Path
 
 from rich.console import Console
 
 from bots.terminal.chat import chat_in_terminal
+from nocap.observability.logs import configure_logging
 from tests.bots.support import VOICE, world
 from tests.fakes.backend import Hang
 
@@ -34,4 +36,5 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    configure_logging(logging.WARNING, process="chat")
     asyncio.run(main(Path(sys.argv[1])))

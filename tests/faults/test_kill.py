@@ -1,0 +1,38 @@
+"""The quick form: a few dozen kills; `python -m benchmarks.faults` has the long one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.kill import Killer
+
+KILLS = 6
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def killer(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Killer]:
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_database_url")
+    one = Killer(tmp_path, url, seed=1)
+    yield one
+    one.close()
+
+
+def test_nothing_is_lost_doubled_or_half_done_by_a_kill_at_any_moment(killer: Killer) -> None:
+    for _ in range(KILLS):
+        killer.kill_and_judge()
+    assert killer.verdict.wrong == [], killer.verdict
+    assert sum(killer.verdict.done.values()) > KILLS
+
+
+def test_a_killed_migration_or_restoration_leaves_a_database_that_opens(tmp_path: Path) -> None:
+    killer = Killer(tmp_path, None, seed=2)
+    killer.kill_and_judge(("chat", "vote"))
+    backup = killer.back_up(tmp_path / "backups")
+    for _ in range(3):
+        killer.kill_a_migration()
+        killer.kill_a_restoration(backup)
+    killer.close()
+    assert killer.verdict.wrong == [], killer.verdict
