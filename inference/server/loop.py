@@ -168,10 +168,12 @@ class Loop:
 
     def _admit(self) -> list[Row]:
         """Lets waiting requests into the batch; fewer than it holds for a while after memory ran out."""
-        admitted: list[Row] = []
-        while self._waiting and len(self._batch.rows) < self._row_limit:
-            self._batch.add(row := self._waiting.popleft())
-            admitted.append(row)
+        room = max(0, self._row_limit - len(self._batch.rows))
+        admitted = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        # Neighbours are read in one padded forward, so those of like length stand together.
+        admitted.sort(key=lambda row: len(row.prompt))
+        for row in admitted:
+            self._batch.add(row)
         return admitted
 
     def _reuse_prefix(self, row: Row) -> None:
