@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from inference.dialects import Dialect
 from inference.responder import ReplyRequest, connect
 from inference.wire import chat_body
 from nocap.domain import BASE, ChannelKey, ChatMessage, SamplingOptions, VoiceName
@@ -114,7 +115,7 @@ def _event(delta: dict[str, str], finish_reason: str | None = None) -> str:
 
 async def _bare_request(port: int) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps(chat_body(BASE, MESSAGES, SAMPLING, True))
+    body = json.dumps(chat_body(Dialect(), BASE, MESSAGES, SAMPLING, True))
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body.encode())}\r\n\r\n"
     writer.write((head + body).encode())
     await reader.readuntil(b"\r\n0\r\n\r\n")

@@ -54,6 +54,10 @@ class ModelSettings(Section):
 
 class InferenceSettings(Section):
     backend: Literal["embedded", "vllm", "tgi", "openai"] = "embedded"
+    model_name: str = "{adapter}"
+    """What the backend calls an adapter; `{adapter}` stands for its name."""
+    base_model_name: str | None = None
+    """What the backend calls its bare base model; none means `base`, and `tgi` for TGI."""
     urls: tuple[str, ...] = ("http://127.0.0.1:8651",)
     """One URL per replica, without `/v1`."""
     host: str = "127.0.0.1"
@@ -74,6 +78,13 @@ class InferenceSettings(Section):
     max_rank: int = 16
     prefix_cache_mib: int = 256
     """Memory of the embedded server for prompts read before (57 KB a token for Qwen2.5-7B in bf16); 0 turns it off."""
+
+    @field_validator("model_name")
+    @classmethod
+    def _name_holds_the_adapter(cls, value: str) -> str:
+        if value.count("{adapter}") != 1 or set("{}") & set(value.replace("{adapter}", "")):
+            raise ValueError("must hold {adapter} once, or every adapter would be asked for by the same name")
+        return value
 
 
 class ChatSettings(Section):

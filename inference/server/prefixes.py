@@ -124,7 +124,9 @@ class PrefixCache:
             return
         start, end = first_block * BLOCK_TOKENS, (first_block + len(places)) * BLOCK_TOKENS
         for store, pool in zip(self._cache.stores(), self._pools, strict=True):
-            pool[places] = store[slot, :, start:end].unflatten(1, (len(places), BLOCK_TOKENS)).transpose(0, 1)
+            heads, size = pool.shape[1], pool.shape[3]
+            kept = store[slot, :, start:end].reshape(heads, len(places), BLOCK_TOKENS, size)
+            pool[places] = kept.transpose(0, 1)
 
 
 def _pieces(tokens: Sequence[int]) -> list[tuple[int, ...]]:
