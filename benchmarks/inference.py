@@ -70,14 +70,14 @@ BARS = {
 class Scale:
     """How much is measured."""
 
-    requests: int = 64
+    requests: int = 48
     rounds: int = 3
-    arrivals: int = 60
+    arrivals: int = 40
     turns: int = 10
     longest_reply: int = 96
 
 
-FULL, QUICK = Scale(), Scale(requests=40, rounds=1, arrivals=24)
+FULL, QUICK = Scale(), Scale(rounds=1, arrivals=20)
 
 
 def main() -> None:

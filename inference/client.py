@@ -7,7 +7,7 @@ for a name that is empty or unknown to them, and nobody would notice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from types import TracebackType
@@ -175,12 +175,13 @@ class BackendClient:
         response = await self._admin("/v1/load_lora_adapter", body)
         if has_no_such_route(response) and self._dialect.kind == "vllm":
             await self._require_held(name)
-        elif not response.is_success and not (is_loaded_already(response) and await self.holds(name)):
+        elif not response.is_success and not (is_loaded_already(response) and await self.held([name])):
             raise load_refusal(self.url, response, name)
 
-    async def holds(self, name: AdapterName) -> bool:
-        """Whether the replica lists the adapter."""
-        return self._dialect.wire_name(name) in await self.models()
+    async def held(self, names: Collection[AdapterName]) -> list[AdapterName]:
+        """Those of `names` that the replica lists."""
+        listed = set(await self.models())
+        return [name for name in names if self._dialect.wire_name(name) in listed]
 
     async def _require_held(self, name: AdapterName) -> None:
         try:
