@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -126,6 +127,32 @@ def test_the_openai_client_works_unchanged(server: Running, base_folder: Path, a
         openai.OpenAI(base_url=f"{server.url}/v1", api_key="no", max_retries=0).models.list()
     with pytest.raises(openai.BadRequestError, match="maximum context length"):
         user.chat.completions.create(model="base", messages=ask["messages"], max_tokens=9999)
+
+
+async def test_hugging_faces_client_works_unchanged(server: Running, base_folder: Path, adapters_dir: Path) -> None:
+    from huggingface_hub import AsyncInferenceClient
+
+    client = AsyncInferenceClient(base_url=f"{server.url}/v1", api_key="user-1")
+    ask = {"messages": [{"role": "user", "content": "hello you"}], "max_tokens": 10, "temperature": 0.0}
+    whole = await client.chat_completion(model="genz-v1", **ask)
+    assert whole.choices[0].message.content == expected(base_folder, adapters_dir, "genz-v1")
+    assert whole.model == "genz-v1"
+    stream = await client.chat_completion(model="genz-v1", stream=True, **ask)
+    text = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+    assert text == whole.choices[0].message.content
+    await client.close()
+
+
+def test_curl_works(server: Running, base_folder: Path, adapters_dir: Path) -> None:
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("needs curl")
+    body = {"model": "base", "messages": [{"role": "user", "content": "hello you"}], "max_tokens": 10, "temperature": 0}
+    command = [curl, "-sS", f"{server.url}/v1/chat/completions", "-H", "Authorization: Bearer user-1", "-H"]
+    done = subprocess.run(
+        [*command, "Content-Type: application/json", "-d", json.dumps(body)], check=True, capture_output=True
+    )
+    assert json.loads(done.stdout)["choices"][0]["message"]["content"] == expected(base_folder, adapters_dir, None)
 
 
 def ask_and_leave(server: Running, stream: bool) -> None:
