@@ -29,15 +29,16 @@ from tempfile import TemporaryDirectory
 import httpx
 import torch
 
-from benchmarks._models import load_endless, qwen3, write_random_adapter, write_random_model
+from benchmarks._models import write_random_adapter
 from benchmarks._report import Bar, publish
 from inference.adapter_files import read_manifest
+from inference.base_model import load_base
 from inference.responder import ReplyRequest, RoutedResponder, connect
 from inference.server.engine import Engine
 from inference.server.generation import GenerationRequest
 from nocap.domain import BASE, AdapterName, AdapterStatus, ChannelKey, SamplingOptions, VoiceName
 from nocap.errors import NocapError
-from nocap.settings import InferenceSettings, ModelSettings, Settings
+from nocap.settings import EMBEDDED_BASE, InferenceSettings, ModelSettings, Settings
 from retrain.promote import (
     GREEDY,
     Golden,
@@ -237,10 +238,10 @@ def _operate(world: World, until: float) -> None:
 
 @contextmanager
 def prepared(folder: Path) -> Iterator[tuple[World, list[subprocess.Popen[bytes]]]]:
-    """Six adapters of a 6M model with what each answers alone, a database, and two replicas that listen."""
-    model = write_random_model(qwen3("6M"), folder / "model")
+    """Six random adapters of the embedded base with what each answers alone, a database, and two replicas."""
+    model = EMBEDDED_BASE
     names = [AdapterName(f"genz-v{number}") for number in range(1, 7)]
-    base = load_endless(model)
+    base = load_base(str(model), quantization="none", device="cpu")
     data = folder / "data"
     for number, name in enumerate(names):
         write_random_adapter(base, model, data / "adapters" / name, seed=number)
