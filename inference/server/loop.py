@@ -30,7 +30,7 @@ from inference.server.text import decode
 from nocap.domain import AdapterName
 from nocap.errors import BackendBusy, BackendUnavailable, InferenceError
 
-PREFILL_TOKENS_PER_STEP = 512
+PREFILL_TOKENS_PER_STEP = 256
 """Prompt tokens, padding included, read between two decode steps, so that running streams do not stall."""
 
 log = structlog.get_logger(__name__)
