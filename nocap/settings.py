@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from nocap.domain import SamplingOptions
 from nocap.errors import ConfigurationError
 
 EMBEDDED_BASE = Path(__file__).parent / "demo" / "base"
@@ -87,6 +88,11 @@ class ChatSettings(Section):
     total_turns_per_minute: int = 1200
     """Over all channels of this process: what the inference backend is spared."""
 
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How a reply is drawn, in chat and wherever it is imitated."""
+        return SamplingOptions(self.temperature, self.top_p, self.max_reply_tokens)
+
 
 class RetrainSettings(Section):
     schedule: str | None = "0 4 * * 1"
@@ -122,6 +128,27 @@ class RetrainSettings(Section):
     currency: str = "USD"
     watts: float = 65.0
     """Assumed draw where no energy counter can be read; such figures are marked as estimates."""
+
+
+class PreferenceSettings(Section):
+    """Votes and duels as a second teacher, after the supervised training and within the same run."""
+
+    min_labels: int = 300
+    """Voted replies that KTO needs; with fewer the run trains without it."""
+    min_pairs: int = 100
+    """Decided duels that DPO needs; with fewer the run trains without it."""
+    min_members: int = 30
+    """Distinct voters that either needs."""
+    window_days: int = 84
+    """How old a voted answer may be."""
+    trusted_after_days: float = 7.0
+    """Votes of members who are known for less do not count."""
+    max_votes_per_member: int = 30
+    kto_learning_rate: float = 5e-6
+    dpo_learning_rate: float = 5e-6
+    beta: float = 0.1
+    """How closely the adapter is held to what supervised training made of it."""
+    epochs: float = 1.0
 
 
 class GateSettings(Section):
@@ -166,6 +193,7 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
+    preferences: PreferenceSettings = PreferenceSettings()
     gates: GateSettings = GateSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -16,9 +16,12 @@ from nocap.settings import RetrainSettings, Settings
 from nocap.text.lexicon import Lexicon
 from retrain.curate import Curated, CurationRules, curate, curate_texts, uniform, weighted_order
 from retrain.examples import DropReason, Example, Threads
-from storage.eligibility import EligibilityQuery, eligible_messages
+from retrain.preferences import Preferences, choose_pairs, choose_thumbs
+from retrain.preferences import Scope as VoteScope
+from storage.eligibility import EligibilityQuery, eligible_answers, eligible_ballots, eligible_messages
 from storage.feedback import prompts_to_the_bot
-from storage.tables import Message
+from storage.registry import deployment
+from storage.tables import Duel, Message, Reply
 
 HELD_OUT_SHARE = 0.4
 VALIDATION_SHARE = 0.05
@@ -52,6 +55,12 @@ class Scope:
             until=self.as_of,
         )
 
+    @property
+    def answers_query(self) -> EligibilityQuery:
+        """What decides which of the bot's answers may teach by their votes."""
+        since = self.as_of - timedelta(days=self.settings.preferences.window_days)
+        return replace(self.query(Purpose.TRAIN), since=since)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -64,6 +73,7 @@ class Selection:
     """Held-out members' rows of the evaluation days that are no evaluation reply."""
     authors: Mapping[MessageKey, MemberKey]
     """Of every row that the examples were made of."""
+    preferences: Preferences = field(default_factory=Preferences)
 
 
 def held_out_member(member: MemberKey) -> bool:
@@ -90,7 +100,25 @@ def select(session: Session, scope: Scope, lexicon: Lexicon) -> Selection:
         dropped=dropped,
         evaluate_dropped=evaluate_dropped,
         authors=_authors(to_train + to_evaluate, (*learned, *evaluate)),
+        preferences=_preferences(session, scope, held_out),
     )
+
+
+def _preferences(session: Session, scope: Scope, held_out: Collection[MessageKey]) -> Preferences:
+    """What the votes of this voice's channels teach: thumbs and duels, each by its own rules."""
+    query, live = scope.answers_query, deployment(session, scope.voice)
+    votes = VoteScope(
+        as_of=scope.as_of,
+        served={name for name in (live.current, live.previous, live.canary) if name},
+        held_out=held_out,
+        quarantine=timedelta(hours=scope.settings.retrain.quarantine_hours),
+        settings=scope.settings.preferences,
+        seed=scope.settings.retrain.seed,
+    )
+    thumbs = choose_thumbs(eligible_answers(session, query, Reply), eligible_ballots(session, query, Reply), votes)
+    pairs = choose_pairs(eligible_answers(session, query, Duel), eligible_ballots(session, query, Duel), votes)
+    dropped = Counter(thumbs.votes_dropped) + Counter(pairs.votes_dropped)
+    return Preferences(thumbs.thumbs, pairs.pairs, dropped)
 
 
 def _authors(rows: Iterable[Message], examples: Iterable[Example]) -> dict[MessageKey, MemberKey]:
