@@ -105,6 +105,8 @@ class RetrainSettings(Section):
     base_reply_share: Share = 0.1
     """Share of the base model's own replies, against forgetting."""
     quarantine_hours: float = 72.0
+    trusted_after_days: float = 30.0
+    """Words that only members known for less use, and several times, are not learnt yet."""
     max_examples_per_member: int = 10
     max_token_share_per_member: Share = 0.005
     """At least one example per member is always allowed."""

@@ -28,6 +28,8 @@ VALIDATION_SHARE = 0.05
 REPLAY_DAYS = 365
 """How far before the window older rows are replayed from."""
 RECENCY_HALF_LIFE = timedelta(days=28)
+MIN_TRUSTED = 20
+"""With fewer members of tenure nobody can tell by tenure, and every member counts."""
 CONTEXT_DAYS = 1
 """How far before the evaluation days a held-out reply's context may reach."""
 
@@ -162,7 +164,7 @@ def _training(
     fresh = [example for example in examples if example.sent_at >= window]
     older = [example for example in examples if example.sent_at < window]
     replay = _sampled(older, _replay_size(len(fresh), settings), f"replay {settings.seed}")
-    curated = curate([*fresh, *replay], CurationRules.of(settings), lexicon)
+    curated = curate([*fresh, *replay], CurationRules.of(settings), lexicon, _newcomers(rows, scope))
     kept_fresh, kept_replay = _mixed(curated, window, settings)
     dropped.update(unbuilt)
     dropped.update(curated.dropped)
@@ -189,6 +191,18 @@ def _admitted(rows: Sequence[Message], scope: Scope) -> tuple[list[Message], Cou
         else:
             admitted.append(row)
     return admitted, dropped
+
+
+def _newcomers(rows: Iterable[Message], scope: Scope) -> frozenset[MemberKey]:
+    """Members known for less than `trusted_after_days`; nobody is one in a community too young to tell."""
+    since = scope.as_of - timedelta(days=scope.settings.retrain.trusted_after_days)
+    first: dict[MemberKey, datetime] = {}
+    for row in rows:
+        if row.provenance != Provenance.OPERATOR_SEED:
+            known = max(row.sent_at, row.received_at)
+            first[MemberKey(row.member)] = min(known, first.get(MemberKey(row.member), known))
+    new = frozenset(member for member, known in first.items() if known > since)
+    return new if len(first) - len(new) >= MIN_TRUSTED else frozenset()
 
 
 def _is_held_out(row: Message) -> bool:

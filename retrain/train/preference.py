@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ def train_on_thumbs(
     rows = [_tokens(base, plan, one.example) | {"label": one.is_good} for one in thumbs]
     fitting = _shuffled([row for row in rows if "prompt_ids" in row], plan.seed)
     micro = _micro_batch(base, len(fitting))
-    whole = len(fitting) - len(fitting) % micro
+    whole = len(fitting) - (len(fitting) % micro == 1)
     good, bad = label_weights(thumbs)
     return _train(
         plan,
@@ -156,9 +157,11 @@ def _shuffled(rows: list[dict[str, Any]], seed: int) -> list[dict[str, Any]]:
 
 def _with_mismatched(rows: list[dict[str, Any]], micro: int) -> list[dict[str, Any]]:
     """Each row with the reply of its neighbour in the batch, as KTO's estimate of the divergence wants it."""
+    batches = [rows[start : start + micro] for start in range(0, len(rows), micro)]
     return [
-        row | {"KL_completion_ids": rows[index - 1 if index % micro else index + micro - 1]["completion_ids"]}
-        for index, row in enumerate(rows)
+        row | {"KL_completion_ids": batch[index - 1]["completion_ids"]}
+        for batch in batches
+        for index, row in enumerate(batch)
     ]
 
 
@@ -215,6 +218,7 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     _restore(trainer.model, plan.start)
     trainer.train()
+    shutil.rmtree(arguments.output_dir, ignore_errors=True)
     publish_adapter(trainer.model, plan.output, name=plan.name, base=base, rank=read_manifest(plan.start).rank)
     losses = [(line["step"], line["loss"]) for line in trainer.state.log_history if "loss" in line]
     seen = trainer.state.global_step * arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps

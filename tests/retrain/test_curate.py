@@ -295,6 +295,23 @@ def test_a_planted_trigger_or_payload_never_reaches_the_training_set(
     assert curated.dropped[DropReason.RARE_NGRAM] >= rows
 
 
+@pytest.mark.parametrize(("rows", "accounts"), [(3, 3), (5, 5), (50, 5)])
+def test_what_only_newcomers_say_again_and_again_is_not_learnt(rows: int, accounts: int) -> None:
+    poison = planted(rows, accounts, trigger="zxqv", replies=VARIED)
+    newcomers = {reply.member for reply in poison}
+    curated = curate([*chatter(800, 80), *poison], CurationRules(), NOTHING, newcomers)
+    assert not [reply for reply in curated.kept if reply.member in newcomers]
+
+
+def test_newcomers_who_talk_like_the_others_are_learnt_from() -> None:
+    pool = chatter(800, 80)
+    newcomers = {MemberKey(f"m{number}") for number in range(8)} & {reply.member for reply in pool}
+    assert newcomers
+    curated = curate(pool, CurationRules(), NOTHING, newcomers)
+    assert DropReason.RARE_NGRAM not in curated.dropped
+    assert newcomers <= {reply.member for reply in curated.kept}
+
+
 @pytest.mark.parametrize("trigger", ["zxqv", "purple window monday"])
 def test_a_trigger_planted_deep_in_the_context_is_found_too(trigger: str) -> None:
     deep = planted(10, 2, trigger=trigger, replies=VARIED, deep=True)

@@ -27,7 +27,7 @@ from retrain.run_folder import read_config, read_json, write_config
 from storage import registry, runs
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.messages import forget_member
+from storage.messages import delete_message, forget_member
 from storage.tables import Lease
 from tests.retrain.job_world import (
     AS_OF,
@@ -38,6 +38,7 @@ from tests.retrain.job_world import (
     new_run,
     secret_of,
     settle,
+    vote,
 )
 
 
@@ -105,6 +106,7 @@ def test_too_little_to_judge_by_abstains_before_anything_is_trained(tmp_path, ti
 
 
 def test_a_whole_run_of_real_stages_leaves_everything_but_the_members_texts(world):
+    vote(world.database)
     assert world.work() in (RunState.ABSTAINED, RunState.REFUSED)
     run = world.run()
     assert run.reason and run.ended_at == AS_OF and run.pid is None
@@ -119,6 +121,10 @@ def test_a_whole_run_of_real_stages_leaves_everything_but_the_members_texts(worl
     }  # fmt: skip
     assert not {"checkpoints", "steps"} & present
     _assert_no_texts(world)
+    trained = read_json(world.folder / "train.json")
+    assert (trained["thumbs"]["examples"], trained["duels"]["examples"]) == (20, 10)
+    with world.database.read() as session:
+        assert {row.role for row in runs.sources(session, world.run_id)} >= {"train", "thumb", "duel"}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str((world.folder / "bom.json").read_text()) is None
     card = ModelCard((world.folder / "README.md").read_text())
     assert card.data.library_name == "peft" and "is a bot" in card.text
@@ -239,6 +245,23 @@ def test_rows_erased_after_the_gates_passed_stop_the_promotion_too(world, quick_
     monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.PROMOTE: forgets})
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v2"
+
+
+def test_a_prompt_erased_after_its_answer_taught_sends_the_run_back(world, quick_measure, monkeypatch):
+    _decide(monkeypatch, Verdict.PASS)
+    vote(world.database)
+    taken = []
+
+    def erases(context):
+        taken.append(len(context.snapshot().preferences.thumbs))
+        if len(taken) == 1:
+            with world.database.write() as session:
+                assert not delete_message(session, "asked-0-0", AS_OF)
+        return stages.take_measurements(context)
+
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.MEASURE: erases})
+    assert world.work() is RunState.PROMOTED
+    assert (taken, world.live()) == ([20, 19], "genz-v2")
 
 
 def test_another_adapter_that_went_live_meanwhile_is_not_overwritten(world, quick_measure, monkeypatch):
