@@ -106,7 +106,7 @@ class RetrainSettings(Section):
     """Share of the base model's own replies, against forgetting."""
     quarantine_hours: float = 72.0
     trusted_after_days: float = 30.0
-    """Words that only members known for less use, and several times, are not learnt yet."""
+    """What a few members who are known for less repeat, and nobody else says, is not learnt yet."""
     max_examples_per_member: int = 10
     max_token_share_per_member: Share = 0.005
     """At least one example per member is always allowed."""

@@ -10,8 +10,11 @@ from nocap.text.tokens import words
 from retrain._ngrams import Flags, Grams, Integers, TokenStream, distinct_values, frequent_grams
 
 LONGEST_NGRAM = 4
-MAX_NEWCOMER_EXAMPLES = 2
-"""What only newcomers say, and more often than that, is not learnt yet."""
+MAX_RING = 5
+"""Accounts that can be suspected to act together."""
+RING_REPEATS = 2
+"""How often each of a ring repeats itself, on average; what many say once each is how slang begins."""
+MIN_RING_EXAMPLES = 3
 
 
 def planted_texts(
@@ -19,11 +22,9 @@ def planted_texts(
     max_examples: int,
     min_members: int,
     newcomers: Collection[str] = frozenset(),
-    max_newcomer_examples: int = MAX_NEWCOMER_EXAMPLES,
 ) -> frozenset[str]:
     """The texts with a run of 1 to 4 tokens, case folded, that more than `max_examples` examples hold though
-    fewer than `min_members` members used it, or more than `max_newcomer_examples` of newcomers and nobody else.
-    Newcomers are no members here.
+    fewer than `min_members` members used it, or that a ring of newcomers repeats and nobody else says.
 
     `users` holds for each distinct text the member of every example that counts as a use of it; a text without
     any is only looked through.
@@ -33,11 +34,15 @@ def planted_texts(
     uses = _Uses(list(users.values()), newcomers)
     planted: set[int] = set()
     for grams in frequent_grams(stream, uses.per_text, min_weight=max_examples + 1, longest=LONGEST_NGRAM):
-        planted.update(grams.keep(uses.members_per_code(grams) < min_members).texts.tolist())
+        members, _ = uses.members_per_code(grams)
+        planted.update(grams.keep(members < min_members).texts.tolist())
     if newcomers:
         weights = uses.newcomers_per_text
-        for grams in frequent_grams(stream, weights, min_weight=max_newcomer_examples + 1, longest=LONGEST_NGRAM):
-            planted.update(grams.keep(uses.members_per_code(grams) == 0).texts.tolist())
+        for grams in frequent_grams(stream, weights, min_weight=MIN_RING_EXAMPLES, longest=LONGEST_NGRAM):
+            members, trusted = uses.members_per_code(grams)
+            is_ring = (trusted == 0) & (members <= MAX_RING)
+            is_ring &= uses.examples_per_code(grams) >= RING_REPEATS * members
+            planted.update(grams.keep(is_ring).texts.tolist())
     return frozenset(texts[index] for index in planted)
 
 
@@ -58,12 +63,18 @@ class _Uses:
             np.int64
         )
 
-    def members_per_code(self, grams: Grams) -> Integers:
-        """How many distinct members that are no newcomers used each n-gram."""
+    def members_per_code(self, grams: Grams) -> tuple[Integers, Integers]:
+        """How many distinct members used each n-gram, and how many of them are no newcomers."""
         codes, texts = grams.in_texts()
         uses = self.per_text[texts]
         within = np.arange(int(uses.sum())) - np.repeat(np.cumsum(uses) - uses, uses)
         members = self._members[np.repeat(self._begins[texts], uses) + within]
         pairs = distinct_values(np.repeat(codes, uses) * self._distinct_members + members)
-        pairs = pairs[~self._is_new[pairs % self._distinct_members]] if len(pairs) else pairs
-        return np.bincount(pairs // self._distinct_members, minlength=grams.distinct)
+        by_code, who = pairs // self._distinct_members, pairs % self._distinct_members
+        trusted = by_code[~self._is_new[who]] if len(who) else by_code
+        return np.bincount(by_code, minlength=grams.distinct), np.bincount(trusted, minlength=grams.distinct)
+
+    def examples_per_code(self, grams: Grams) -> Integers:
+        """How many examples use each n-gram."""
+        codes, texts = grams.in_texts()
+        return np.bincount(codes, weights=self.per_text[texts], minlength=grams.distinct).astype(np.int64)

@@ -295,8 +295,8 @@ def test_a_planted_trigger_or_payload_never_reaches_the_training_set(
     assert curated.dropped[DropReason.RARE_NGRAM] >= rows
 
 
-@pytest.mark.parametrize(("rows", "accounts"), [(3, 3), (5, 5), (50, 5)])
-def test_what_only_newcomers_say_again_and_again_is_not_learnt(rows: int, accounts: int) -> None:
+@pytest.mark.parametrize(("rows", "accounts"), [(3, 1), (5, 2), (10, 5), (50, 5)])
+def test_what_a_ring_of_newcomers_repeats_is_not_learnt(rows: int, accounts: int) -> None:
     poison = planted(rows, accounts, trigger="zxqv", replies=VARIED)
     newcomers = {reply.member for reply in poison}
     curated = curate([*chatter(800, 80), *poison], CurationRules(), NOTHING, newcomers)
@@ -305,11 +305,16 @@ def test_what_only_newcomers_say_again_and_again_is_not_learnt(rows: int, accoun
 
 def test_newcomers_who_talk_like_the_others_are_learnt_from() -> None:
     pool = chatter(800, 80)
-    newcomers = {MemberKey(f"m{number}") for number in range(8)} & {reply.member for reply in pool}
-    assert newcomers
+    newcomers = {MemberKey(f"m{number}") for number in range(8)}
     curated = curate(pool, CurationRules(), NOTHING, newcomers)
-    assert DropReason.RARE_NGRAM not in curated.dropped
+    assert curated.dropped.get(DropReason.RARE_NGRAM, 0) < 0.05 * len(pool)
     assert newcomers <= {reply.member for reply in curated.kept}
+
+
+def test_a_word_that_many_newcomers_say_once_each_is_learnt() -> None:
+    fresh = planted(5, 5, trigger="zxqv", replies=VARIED)
+    curated = curate([*chatter(800, 80), *fresh], CurationRules(), NOTHING, {reply.member for reply in fresh})
+    assert len([reply for reply in curated.kept if reply.member.startswith("evil")]) == 5
 
 
 @pytest.mark.parametrize("trigger", ["zxqv", "purple window monday"])
