@@ -10,10 +10,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlmodel import select
+
 from inference.adapter_files import AdapterManifest, verify_adapter
 from nocap.domain import AdapterName, AdapterStatus, Clock, RunId, RunState, SlangStatus, Verdict, VoiceName, utc_now
-from nocap.errors import NotPermitted, RunError
+from nocap.errors import InputError, NotPermitted, RunError
 from nocap.settings import Settings
+from nocap.voices import read_lexicon, read_prompt
 from retrain.dataset import Preview, preview
 from retrain.job import is_running, start_job
 from retrain.promote import Backend, promote, rollback
@@ -21,7 +24,7 @@ from retrain.schedule import next_retrain
 from storage import audit, feedback, registry, runs, slang
 from storage.database import Database
 from storage.registry import PointerMove
-from storage.tables import Adapter, Run, SlangTerm
+from storage.tables import Adapter, Run, SlangTerm, Voice
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,37 @@ class Actions:
     def slang_terms(self, voice: VoiceName, status: SlangStatus | None = None) -> list[SlangTerm]:
         with self._database.read() as session:
             return slang.terms(session, voice, status)
+
+    def add_voice(self, name: VoiceName, prompt: Path, lexicon: Path, base: str | None) -> Voice:
+        """A new voice of the prompt and the terms in these files, served by the base until its first promotion.
+
+        Raises InputError where it is there already, a file is not usable, or `base` is not the one that is served.
+        """
+        served = self._settings.model.base
+        if base is not None and base != served:
+            raise InputError(
+                f"All voices of one server share its base {served}; a voice on {base} needs its own installation."
+            )
+        text, terms = read_prompt(prompt), read_lexicon(lexicon)
+        with self._database.write() as session:
+            if session.get(Voice, name) is not None:
+                raise InputError(f"There is a voice {name} already; `nocap voices show {name}` shows it.")
+            voice = registry.ensure_voice(session, name, text, terms, self._clock())
+            audit.record_event(session, self._actor, "add_voice", name, {"terms": len(terms)}, self._clock())
+        return voice
+
+    def voices(self) -> list[dict[str, Any]]:
+        """Every voice with what is live for it, by name."""
+        with self._database.read() as session:
+            names = session.exec(select(Voice.name).order_by(Voice.name)).all()
+        return [self.voice(VoiceName(name)) for name in names]
+
+    def voice(self, name: VoiceName) -> dict[str, Any]:
+        """Raises InputError for an unknown voice."""
+        with self._database.read() as session:
+            live = registry.deployment(session, name)
+            row = session.get_one(Voice, name)
+        return row.model_dump(mode="json") | {"live": live.current, "previous": live.previous}
 
     def status(self, voice: VoiceName) -> Status:
         now = self._clock()

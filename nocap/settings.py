@@ -128,6 +128,10 @@ class RetrainSettings(Section):
     price_per_hour: float = 0.34
     """Of the machine that trains, in `currency`; the default is an RTX 4090's rent, as in the founding run."""
     currency: str = "USD"
+    budget_money: float | None = None
+    """In `currency`, of one run: a plan that would cost more is refused, and a run that does is stopped."""
+    budget_minutes: float | None = None
+    """Likewise, of time."""
     watts: float = 65.0
     """Assumed draw where no energy counter can be read; such figures are marked as estimates."""
 

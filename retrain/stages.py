@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from statistics import median
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +26,7 @@ from nocap.domain import (
 from nocap.errors import NocapError, NotPermitted, RunError
 from nocap.settings import GateSettings, Settings
 from retrain import run_folder
-from retrain.cost import CostMeter
+from retrain.cost import Budget, CostMeter
 from retrain.dataset import Snapshot, build_snapshot, load_snapshot, record_snapshot, voice_terms
 from retrain.promote import GOLDEN_FILE, live_backend, promote
 from retrain.run_folder import ProgressFile, open_log, write_file
@@ -35,6 +36,7 @@ from storage.database import Database
 from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.tables import Adapter, GateOutcome, Run, Voice
 
+EARLIER_RUNS = 5
 Outcome = tuple[RunState, str]
 """How a run ends, and why in one sentence."""
 
@@ -62,6 +64,7 @@ class StageContext:
         self.folder = settings.runs_dir / run_id
         self.folder.mkdir(parents=True, exist_ok=True)
         self.meter = CostMeter(settings.retrain, run_folder.read_cost(self.folder))
+        self.budget = Budget.of(settings.retrain)
         self.cancelled = False
         self.lost: str | None = None
         self._progress = ProgressFile(self.folder, clock)
@@ -91,10 +94,11 @@ class StageContext:
         self.report(0.0, "")
 
     def report(self, fraction: float, text: str, **figures: Any) -> None:
-        """Tells watchers how far the stage is. Raises RunCancelled or LeaseLost where the run must stop."""
+        """Tells watchers how far the stage is. Raises RunCancelled, LeaseLost or OverBudget where the run must stop."""
         self.raise_if(self.cancelled)
         if self.lost is not None:
             raise LeaseLost(self.lost)
+        self.budget.check(self.meter.seconds, is_estimate=False)
         self._progress.write(self._stage, fraction, text, **figures)
 
     def raise_if(self, cancelled: bool) -> None:
@@ -138,7 +142,19 @@ def take_snapshot(context: StageContext) -> Outcome | None:
     counts = {"train": len(snapshot.train), "validation": len(snapshot.validation), "evaluate": len(snapshot.evaluate)}
     context.log.info("snapshot", digest=snapshot.digest, **counts, dropped=dict(snapshot.dropped))
     context.report(1.0, f"{len(snapshot.train)} examples to train on, {len(snapshot.evaluate)} to judge by")
+    _refuse_over_budget(context, snapshot)
     return _too_little_to_judge(snapshot, context.settings.gates)
+
+
+def _refuse_over_budget(context: StageContext, snapshot: Snapshot) -> None:
+    """Raises OverBudget by what earlier runs of the voice took for an example; the first run has no such estimate
+    and is judged by its own first steps."""
+    with context.database.read() as session:
+        earlier = runs.latest_runs(session, VoiceName(context.run().voice), EARLIER_RUNS)
+    paces = [run.cost["seconds"] / run.cost["examples"] for run in earlier if run.cost.get("examples")]
+    if paces:
+        learned = len(snapshot.train) + len(snapshot.preferences.thumbs) + len(snapshot.preferences.pairs)
+        context.budget.check(context.meter.seconds + median(paces) * learned, is_estimate=True)
 
 
 def _too_little_to_judge(snapshot: Snapshot, settings: GateSettings) -> Outcome | None:

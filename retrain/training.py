@@ -31,6 +31,8 @@ from storage.tables import Adapter
 
 SUPERVISED, THUMBS, DUELS = "supervised", "thumbs", "duels"
 _FIGURE_OF = {SUPERVISED: "steps", THUMBS: THUMBS, DUELS: DUELS}
+PACE_STEPS = 5
+"""After so many, how long the training will take can be told."""
 BASE_REPLIES_SHARE = 0.1
 """Of the supervised stage's progress."""
 
@@ -177,7 +179,12 @@ def _stoppable(work: Callable[[], TrainReport]) -> TrainReport:
 
 
 def _shown(context: StageContext, what: str, begins: float) -> Callable[[int, int, float], None]:
+    began = context.meter.seconds
+
     def show(step: int, steps: int, loss: float) -> None:
+        if step >= PACE_STEPS:
+            pace = (context.meter.seconds - began) / step
+            context.budget.check(context.meter.seconds + pace * (steps - step), is_estimate=True)
         done = begins + (0.95 - begins) * step / steps
         context.report(done, f"{what}step {step}/{steps}, loss {loss:.3f}", step=step, loss=loss)
 

@@ -5,6 +5,7 @@ Why the trainer is set up this way stands in docs/decisions/0003-training-stack.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ ATTENTION_BLOCKS = frozenset({"self_attn", "self_attention", "attention", "attn"
 CPU_ROW_TOKENS = 512
 """On a CPU a packed row costs its square in attention (36 % of a step at 935 tokens, 12 % at 256)."""
 WARM_UP_SHARE = 0.1
+OVERFIT_RATIO = 1.01
+"""A validation loss this much above the lowest one ends the training: more would only be learnt by heart."""
 VALIDATIONS = 4
 """Passes over the validation split in a training, besides the one before it."""
 SAVES = 10
@@ -102,10 +105,42 @@ def train_adapter(
         raise RunError(f"None of {len(train)} examples fits into {max_tokens} tokens; raise `retrain.max_length`.")
     held_out = build_rows(base.tokenizer, plan.system_prompt, validation, max_tokens=max_tokens, seed=settings.seed)
     checkpoints = _checkpoint_folder(plan, base, train, max_tokens)
-    trainer = _build_trainer(plan, base, rows, held_out, checkpoints, Watch(progress, should_stop))
-    _run(trainer, latest_complete(checkpoints))
+    watch = Watch(progress, should_stop)
+    trainer = _trained_within_memory(plan, base, rows, held_out, checkpoints, watch)
     publish_adapter(trainer.model, plan.output, name=plan.name, base=base, rank=settings.rank)
     return _report(trainer, rows, too_long=len(train) - len(rows), seconds=time.monotonic() - started)
+
+
+def _trained_within_memory(
+    plan: SftPlan, base: BaseModel, rows: Sequence[Row], held_out: Sequence[Row], checkpoints: Path, watch: Watch
+) -> _Trainer:
+    """The trainer, done; where memory runs out it starts over with half the tokens at once and the same batch."""
+    limit, longest = _row_limit(plan.settings, base.device), max(map(len, rows))
+    batching: Batching | None = plan_batching(rows, batch_examples=plan.settings.batch_examples, max_length=limit)
+    while batching is not None:
+        folder = checkpoints / f"rows-of-{batching.row_tokens}"
+        trainer = _build_trainer(plan, base, rows, held_out, folder, watch, batching)
+        try:
+            _run(trainer, latest_complete(folder))
+        except (torch.OutOfMemoryError, MemoryError):
+            batching = batching.halved(longest)
+        else:
+            return trainer
+        del trainer
+        base = _load_again(plan)
+    raise RunError("The memory is too small for one example at a time; lower `retrain.max_length` or `retrain.rank`.")
+
+
+def _row_limit(settings: RetrainSettings, device: str) -> int:
+    return min(settings.max_length, CPU_ROW_TOKENS) if device == "cpu" else settings.max_length
+
+
+def _load_again(plan: SftPlan) -> BaseModel:
+    """The base anew, once what ran out of memory is freed: the adapter was built into the one before."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return load_base(plan.base_path, quantization=plan.quantization, device=plan.device)
 
 
 def _run(trainer: _Trainer, checkpoint: Path | None) -> None:
@@ -158,6 +193,12 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._should_stop():
             raise TrainingStopped(f"Training was stopped at step {state.global_step} of {state.max_steps}.")
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stops where the validation loss has begun to rise; resumed trainings see the same history."""
+        losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+        if losses and losses[-1] > OVERFIT_RATIO * min(losses):
+            control.should_training_stop = True
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self._guard.check(state.global_step, logs["loss"], logs.get("grad_norm"))
@@ -165,13 +206,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def _build_trainer(
-    plan: SftPlan, base: BaseModel, rows: Sequence[Row], held_out: Sequence[Row], checkpoints: Path, watch: Watch
+    plan: SftPlan,
+    base: BaseModel,
+    rows: Sequence[Row],
+    held_out: Sequence[Row],
+    checkpoints: Path,
+    watch: Watch,
+    batching: Batching,
 ) -> _Trainer:
-    batching = plan_batching(
-        rows,
-        batch_examples=plan.settings.batch_examples,
-        max_length=min(plan.settings.max_length, CPU_ROW_TOKENS) if base.device == "cpu" else plan.settings.max_length,
-    )
     packed = _packed(rows, batching.row_tokens)
     trainer = _Trainer(
         model=base.model,

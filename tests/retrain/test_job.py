@@ -264,6 +264,25 @@ def test_a_prompt_erased_after_its_answer_taught_sends_the_run_back(world, quick
     assert (taken, world.live()) == ([20, 19], "genz-v2")
 
 
+def test_a_run_that_would_exceed_its_budget_is_refused_by_its_first_steps(tmp_path, tiny_base):
+    world = _World(tmp_path / "data", tiny_base, budget_minutes=0.001)
+    assert world.work() is RunState.FAILED
+    assert "more than 0.001 minutes (`retrain.budget_minutes`)" in world.run().reason
+    assert (world.live(), world.adapters()) == (BASE, {})
+
+
+def test_a_plan_that_earlier_runs_say_is_too_dear_is_refused_before_it_trains(world, monkeypatch):
+    with world.database.write() as session:
+        runs.finish_run(session, world.run_id, RunState.REFUSED, "earlier", AS_OF, {"seconds": 36_000, "examples": 10})
+    world.run_id = new_run(world.database)
+    world.settings = world.settings.model_copy(
+        update={"retrain": world.settings.retrain.model_copy(update={"budget_money": 1.0, "price_per_hour": 1.0})}
+    )
+    assert world.work() is RunState.FAILED
+    assert "would take about" in world.run().reason and "1.00 USD" in world.run().reason
+    assert world.run().stage == Stage.SNAPSHOT
+
+
 def test_another_adapter_that_went_live_meanwhile_is_not_overwritten(world, quick_measure, monkeypatch):
     _decide(monkeypatch, Verdict.PASS)
 
