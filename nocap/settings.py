@@ -97,6 +97,8 @@ class ChatSettings(Section):
 class RetrainSettings(Section):
     schedule: str | None = "0 4 * * 1"
     """Crontab in UTC; none means by operators only."""
+    after_new_rows: int | None = None
+    """Also start once so many more rows may train than the last run knew; looked at every hour."""
     window_days: int = 28
     evaluation_days: int = 7
     """The newest days, whose replies by held-out members judge the adapter."""

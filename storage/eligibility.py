@@ -90,6 +90,12 @@ def eligible_messages(session: Session, query: EligibilityQuery) -> list[Message
     return list(session.scalars(statement))
 
 
+def eligible_count(session: Session, query: EligibilityQuery) -> int:
+    """How many messages may be used, without reading their texts."""
+    statement, reason = _judged(query, _MESSAGES, func.count())
+    return int(session.execute(statement.where(reason.is_(None))).scalar_one())
+
+
 def eligible_answers(session: Session, query: EligibilityQuery, table: type[Answer]) -> list[Answer]:
     """The voice's answers (`Reply`, `Duel`) to prompts that may be used, by id; their texts are there."""
     statement, reason = _judged(query, _Columns(table, table.prompt_key, table.prompt_member, table.at), table)
