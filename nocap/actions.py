@@ -5,10 +5,11 @@ Nothing here imports torch: a retrain runs in a process of its own (`retrain.job
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlmodel import select
 
@@ -17,7 +18,7 @@ from nocap.domain import AdapterName, AdapterStatus, Clock, RunId, RunState, Sla
 from nocap.errors import InputError, NotPermitted, RunError
 from nocap.settings import Settings
 from nocap.voices import read_lexicon, read_prompt
-from retrain.dataset import Preview, preview
+from retrain.dataset import Preview, eligible_examples, preview
 from retrain.job import is_running, start_job
 from retrain.promote import Backend, promote, rollback
 from retrain.schedule import next_retrain
@@ -140,6 +141,36 @@ class Actions:
         """The adapter's manifest after every file's digest was checked. Raises AdapterError."""
         adapter = self.adapter(name)
         return verify_adapter(self._settings.adapters_dir / name, base_digest=adapter.base_digest)
+
+    def export_adapter(self, name: AdapterName, output: Path, form: Literal["peft", "merged"]) -> Path:
+        """The folder `output` with the adapter, or with the base that has taken it in."""
+        from retrain.export import export_adapter
+
+        exported = export_adapter(self._database, self._settings, name, output, form)
+        with self._database.write() as session:
+            audit.record_event(session, self._actor, "export_adapter", name, {"format": form}, self._clock())
+        return exported
+
+    def export_dataset(self, voice: VoiceName, output: Path, form: Literal["axolotl", "llama-factory"]) -> int:
+        """How many examples are in the new file `output` (mode 0600): those that a run would train on now, no others.
+
+        They are members' texts outside the database, so it is written to the audit log.
+        """
+        from retrain.export import dataset_lines
+
+        with self._database.read() as session:
+            examples = eligible_examples(session, voice, self._settings, self._clock())
+            prompt = session.get_one(Voice, voice).system_prompt
+        try:
+            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise InputError(f"{output} is there already; name a new file.") from error
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in dataset_lines(examples, prompt, form))
+        with self._database.write() as session:
+            detail = {"format": form, "examples": len(examples)}
+            audit.record_event(session, self._actor, "export_dataset", voice, detail, self._clock())
+        return len(examples)
 
     def rollback(self, voice: VoiceName, to: AdapterName | None, backend: Backend | None) -> PointerMove:
         """Moves the pointer back to `to`, or to the previous adapter; takes effect on the next answer."""

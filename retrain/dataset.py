@@ -33,6 +33,7 @@ __all__ = [
     "Snapshot",
     "build_examples",
     "build_snapshot",
+    "eligible_examples",
     "held_out_member",
     "load_snapshot",
     "preview",
@@ -92,6 +93,12 @@ class Preview:
     pairs: int
     """Decided duels, 0 where there are too few."""
     votes_dropped: Mapping[str, int]
+
+
+def eligible_examples(session: Session, voice: VoiceName, settings: Settings, as_of: datetime) -> Sequence[Example]:
+    """The examples that a run as of `as_of` would train on, for an export."""
+    chosen = _select(session, Scope(voice, as_of, settings.discord.training_permission_reference, settings))
+    return (*chosen.train, *chosen.validation)
 
 
 def voice_terms(session: Session, voice: VoiceName, at: datetime) -> tuple[str, ...]:
