@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from nocap.settings import GateSettings
 from retrain.gates.measurements import Measurements
-from retrain.gates.resampling import Array, Interval, checked, counts, ratio_of_sums, rounded, sums_by
+from retrain.gates.resampling import Array, checked, counts, difference, ratio_of_sums, sums_by
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
 
 NO_OP = 0.005
@@ -25,7 +25,10 @@ class Drift(Gate):
         "loss per token that the challenger saves against the base on held-out human replies"
     )
     rule = f"KL surely above {NO_OP:g} nats; KL beyond what it saves surely below {UNEARNED:g} nats"
-    source = "the KL penalty of RLHF (Ziegler et al. 2019), here a bound; bootstrap by anchor and by member"
+    source = (
+        "the KL penalty of RLHF (Ziegler et al. 2019), here a bound; bootstrap by anchor and by member, joined by "
+        "MOVER (Zou & Donner 2008)"
+    )
     minimum_evidence = f"{MIN_ANCHORS} anchor prompts, held-out replies of `gates.min_members` members"
     cost = "one reply and two forward passes per anchor"
 
@@ -42,12 +45,9 @@ class Drift(Gate):
         kl = ratio_of_sums(*_columns(measurements), settings.resamples, settings.alpha, seed)
         sums = sums_by(measurements.held_out.members, *_saved(measurements))
         saved = ratio_of_sums(sums[:, 0], sums[:, 1], settings.resamples, settings.alpha, seed + 1)
-        unearned = Interval(
-            rounded(kl.value - saved.value), rounded(kl.lower - saved.upper), rounded(kl.upper - saved.lower)
-        )
         return (
             bounded("KL per token from the base", kl, at_least=NO_OP),
-            bounded("KL beyond the loss saved on held-out replies", unearned, at_most=UNEARNED),
+            bounded("KL beyond the loss saved on held-out replies", difference(kl, saved), at_most=UNEARNED),
         )
 
 

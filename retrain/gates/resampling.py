@@ -111,5 +111,17 @@ def _ratio_and_error(weights: Array, numerator: Array, denominator: Array) -> tu
     return ratio, np.sqrt(np.maximum(squares, 0)) / total
 
 
+def difference(first: Interval, second: Interval) -> Interval:
+    """First minus second of two independent estimates, at the level of their bounds.
+
+    MOVER, the method of variance estimates recovery (Zou & Donner 2008, doi:10.1002/sim.3095): adding the bounds up
+    instead would take both to be at their worst at once.
+    """
+    value = first.value - second.value
+    below = math.hypot(first.value - first.lower, second.upper - second.value)
+    above = math.hypot(first.upper - first.value, second.value - second.lower)
+    return Interval(rounded(value), rounded(value - below), rounded(value + above))
+
+
 def rounded(value: float) -> float:
     return float(f"{value:.10g}")

@@ -11,9 +11,11 @@ from nocap.domain import Verdict
 from nocap.settings import GateSettings
 from retrain.gates.freshness import Freshness
 from retrain.gates.resampling import (
+    Interval,
     Unmeasurable,
     checked,
     cluster_weights,
+    difference,
     interval,
     ratio_of_sums,
     sums_by,
@@ -53,6 +55,18 @@ def test_few_clusters_widen_a_percentile_interval() -> None:
     draws = np.random.default_rng(0).normal(0, 1, 20_000)
     few, many = interval(0.0, draws, 5, 0.05), interval(0.0, draws, 5000, 0.05)
     assert few.upper > many.upper > 1.6
+
+
+def test_a_difference_of_two_estimates_keeps_their_level() -> None:
+    """At the level of its parts: one in twenty; adding the bounds up would be one in a hundred."""
+    rng = np.random.default_rng(3)
+    first, second = rng.normal(3.0, 0.4, 4000), rng.normal(2.0, 0.3, 4000)
+    found = [
+        difference(Interval(a, a - 1.645 * 0.4, a + 1.645 * 0.4), Interval(b, b - 1.645 * 0.3, b + 1.645 * 0.3))
+        for a, b in zip(first.tolist(), second.tolist(), strict=True)
+    ]
+    assert 0.04 < np.mean([one.upper < 1.0 for one in found]) < 0.06
+    assert 0.04 < np.mean([one.lower > 1.0 for one in found]) < 0.06
 
 
 def test_values_outside_their_range_are_named() -> None:
