@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from nocap.domain import SamplingOptions
 from nocap.errors import ConfigurationError
 
 EMBEDDED_BASE = Path(__file__).parent / "demo" / "base"
@@ -118,10 +119,17 @@ class ChatSettings(Section):
     total_turns_per_minute: int = 1200
     """Over all channels of this process: what the inference backend is spared."""
 
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How a reply is drawn, in chat and wherever it is imitated."""
+        return SamplingOptions(self.temperature, self.top_p, self.max_reply_tokens)
+
 
 class RetrainSettings(Section):
     schedule: str | None = "0 4 * * 1"
     """Crontab in UTC; none means by operators only."""
+    after_new_rows: int | None = None
+    """Also start once so many more rows may train than the last run knew; looked at every hour."""
     window_days: int = 28
     evaluation_days: int = 7
     """The newest days, whose replies by held-out members judge the adapter."""
@@ -130,6 +138,8 @@ class RetrainSettings(Section):
     base_reply_share: Share = 0.1
     """Share of the base model's own replies, against forgetting."""
     quarantine_hours: float = 72.0
+    trusted_after_days: float = 30.0
+    """What a few members who are known for less repeat, and nobody else says, is not learnt yet."""
     max_examples_per_member: int = 10
     max_token_share_per_member: Share = 0.005
     """At least one example per member is always allowed."""
@@ -151,8 +161,33 @@ class RetrainSettings(Section):
     price_per_hour: float = 0.34
     """Of the machine that trains, in `currency`; the default is an RTX 4090's rent, as in the founding run."""
     currency: str = "USD"
+    budget_money: float | None = None
+    """In `currency`, of one run: a plan that would cost more is refused, and a run that does is stopped."""
+    budget_minutes: float | None = None
+    """Likewise, of time."""
     watts: float = 65.0
     """Assumed draw where no energy counter can be read; such figures are marked as estimates."""
+
+
+class PreferenceSettings(Section):
+    """Votes and duels as a second teacher, after the supervised training and within the same run."""
+
+    min_labels: int = 300
+    """Voted replies that KTO needs; with fewer the run trains without it."""
+    min_pairs: int = 100
+    """Decided duels that DPO needs; with fewer the run trains without it."""
+    min_members: int = 30
+    """Distinct voters that either needs."""
+    window_days: int = 84
+    """How old a voted answer may be."""
+    trusted_after_days: float = 7.0
+    """Votes of members who are known for less do not count."""
+    max_votes_per_member: int = 30
+    kto_learning_rate: float = 5e-6
+    dpo_learning_rate: float = 5e-6
+    beta: float = 0.1
+    """How closely the adapter is held to what supervised training made of it."""
+    epochs: float = 1.0
 
 
 class GateSettings(Section):
@@ -284,6 +319,7 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
+    preferences: PreferenceSettings = PreferenceSettings()
     gates: GateSettings = GateSettings()
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()

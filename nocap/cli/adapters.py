@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,6 +59,25 @@ def verify(context: typer.Context, name: str, as_json: AsJson = False) -> None:
         print_json(manifest)
     else:
         typer.echo(f"{name} is intact: {len(manifest.files)} files match their SHA-256, digest {manifest.digest[:16]}…")
+
+
+class ExportFormat(StrEnum):
+    PEFT = "peft"
+    MERGED = "merged"
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ADAPTER")],
+    output: Annotated[Path, typer.Argument(help="A new folder.")],
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="peft: the adapter; merged: the base that has taken it in.")
+    ] = ExportFormat.PEFT,
+) -> None:
+    """Write an adapter for other tools. An adapter taken out of here does not forget whom nocap forgets."""
+    folder = invocation(context).actions.export_adapter(AdapterName(name), output, form.value)
+    typer.echo(f"{name} is in {folder}.")
 
 
 def promote(
