@@ -11,9 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from math import comb
 from typing import Any, Generic, TypeVar
-
-from scipy.stats import binom
 
 from nocap.domain import ChatMessage, DuelChoice, MemberKey, MessageKey, Provenance, Vote
 from nocap.settings import PreferenceSettings
@@ -278,7 +277,12 @@ def _is_burst(window: Sequence[int], of_side: int, total: int, side: int) -> boo
     if agreeing < MIN_BURST_VOTES or agreeing < BURST_SHARE * len(window):
         return False
     elsewhere = (of_side - agreeing + 1) / (total - len(window) + 2)
-    return bool(binom.sf(agreeing - 1, len(window), elsewhere) < BURST_CHANCE)
+    return _chance_of_as_many(agreeing, len(window), elsewhere) < BURST_CHANCE
+
+
+def _chance_of_as_many(hits: int, tries: int, share: float) -> float:
+    """The binomial distribution's upper tail; a bot's process counts votes too, and has no scipy."""
+    return sum(comb(tries, n) * share**n * (1 - share) ** (tries - n) for n in range(hits, tries + 1))
 
 
 def _side(ballot: Ballot) -> int:
