@@ -36,6 +36,7 @@ from retrain.promote import Backend, promote, rollback, start_canary
 from retrain.run_folder import read_cost
 from retrain.schedule import next_retrain
 from storage import audit, erasure, feedback, registry, runs, slang
+from storage.consent_audit import ConsentAudit, LedgerState, audit_consent, ledger_state
 from storage.database import Database
 from storage.messages import ErasureReceipt
 from storage.registry import PointerMove
@@ -244,6 +245,16 @@ class Actions:
     def export(self, member: MemberKey) -> dict[str, Any]:
         """All that is held about the member, ready for JSON."""
         return erasure.export(self._database, member)
+
+    def consent_of(self, member: MemberKey) -> list[LedgerState]:
+        """The ledger's last word on the member, per chat and purpose."""
+        with self._database.read() as session:
+            return ledger_state(session, member, self._settings.policy_version)
+
+    def consent_audit(self) -> ConsentAudit:
+        """The ledger counted, without anything that names a member."""
+        with self._database.read() as session:
+            return audit_consent(session, self._settings.policy_version)
 
     def canary(self, name: AdapterName, share: float, backend: Backend | None) -> None:
         """Tries an adapter out in a share of the channels. Raises NotPermitted where its gates did not pass."""
