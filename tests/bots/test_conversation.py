@@ -122,9 +122,7 @@ async def test_with_the_real_keyring_not_even_a_consented_text_is_readable(tmp_p
 
 
 async def test_with_drop_on_doubt_a_prompt_that_may_name_somebody_is_answered_and_not_written(bot: World) -> None:
-    privacy = bot.settings.privacy.model_copy(update={"drop_on_doubt": True})
-    bot.settings = bot.settings.model_copy(update={"privacy": privacy})
-    bot.restart()
+    bot.set_privacy(drop_on_doubt=True)
     bot.collect()
     bot.consent(ADA)
     turn = await bot.ask("ask Jordan about it")
