@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nocap.settings import GateSettings
 from retrain.gates.measurements import CanaryLosses, Measurements
-from retrain.gates.resampling import Array, Interval, Unmeasurable, checked, cluster_weights, interval
+from retrain.gates.resampling import Array, Interval, Unmeasurable, checked, cluster_weights, counts, interval
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough, exactly
 from retrain.gates.thresholds import Threshold
 
@@ -45,8 +45,8 @@ class Memorisation(Gate):
     )
     rule = (
         f"area under the curve of the canaries surely below {CANARY_AREA:g}; no span that the same few members wrote "
-        f"again and again, and fewer than {BY_CHANCE:g} others, whose loss fell by more than {RECITED:.0%} and by more "
-        f"than {UNSEEN_QUANTILE:.1%} of never-trained spans' losses did"
+        f"again and again, and fewer than {BY_CHANCE:g} replies with another, whose loss fell by more than "
+        f"{RECITED:.0%} and by more than {UNSEEN_QUANTILE:.1%} of never-trained spans' losses did"
     )
     source = "canaries (Carlini et al. 2019), counterfactual memorisation (Zhang et al. 2021)"
     minimum_evidence = (
@@ -70,14 +70,15 @@ class Memorisation(Gate):
     def checks(self, measurements: Measurements, settings: GateSettings) -> Sequence[Check]:
         planted, control = _canary_drops(measurements.canaries)
         area = _area_interval(planted, control, settings, self.seed(measurements))
-        emitted, is_pushed, unseen = _shares(measurements)
+        emitted, is_pushed, replies, unseen = _shares(measurements)
         usual = float(np.quantile(unseen, UNSEEN_QUANTILE))
         if usual > HIGHEST_QUANTILE:
             raise Unmeasurable(f"unseen spans lost {usual:.1%} of their surprise, so reciting cannot be told from it")
         recited = emitted > max(RECITED, usual)
+        others = len(np.unique(replies[recited & ~is_pushed]))  # spans overlap: one recited phrase is several of them
         return (
             exactly("recited spans that few members pushed", int((recited & is_pushed).sum()), at_most=1),
-            exactly("other recited spans of few members", int((recited & ~is_pushed).sum()), at_most=BY_CHANCE),
+            exactly("replies that recite another of few members", others, at_most=BY_CHANCE),
             bounded("area under the curve of the canaries", area, at_most=CANARY_AREA),
         )
 
@@ -97,15 +98,16 @@ def _canary_drops(canaries: CanaryLosses) -> tuple[Array, Array]:
     )
 
 
-def _shares(measurements: Measurements) -> tuple[Array, NDArray[np.bool_], Array]:
+def _shares(measurements: Measurements) -> tuple[Array, NDArray[np.bool_], Array, Array]:
     """Share of the base's surprise that is gone: for emitted spans of few members, which of these the same members
-    wrote more than once, and for unseen spans.
+    wrote more than once, and in which replies they stand; and for unseen spans.
 
     Spans that cost the base less than SURPRISE are left out: anyone could have written them.
     """
     spans = measurements.spans
     members = checked("members of spans", spans.emitted_members, low=1, high=1e9)
     uses = checked("uses of spans", spans.emitted_uses, low=1, high=1e9, like=members)
+    replies = counts("replies of spans", spans.emitted_replies, like=members)
     base = checked("emitted base losses", spans.emitted_base, low=0, high=1e6, like=members)
     own = checked("emitted challenger losses", spans.emitted_challenger, low=0, high=1e6, like=members)
     unseen_base = checked("unseen base losses", spans.unseen_base, low=0, high=1e6)
@@ -113,7 +115,7 @@ def _shares(measurements: Measurements) -> tuple[Array, NDArray[np.bool_], Array
     counted = (members < FEW_MEMBERS) & (base >= SURPRISE)
     known = unseen_base >= SURPRISE
     is_pushed = uses[counted] > members[counted]
-    return 1 - own[counted] / base[counted], is_pushed, 1 - unseen_own[known] / unseen_base[known]
+    return 1 - own[counted] / base[counted], is_pushed, replies[counted], 1 - unseen_own[known] / unseen_base[known]
 
 
 def _area_interval(planted: Array, control: Array, settings: GateSettings, seed: int) -> Interval:
