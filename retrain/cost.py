@@ -175,7 +175,7 @@ def restart_peak() -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held since `restart_peak`: resident, or allocated on the GPU where that is more."""
+    """The most memory this process has held since `restart_peak`: resident, or on the GPU where that is more."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_RSS_UNIT
     torch = sys.modules.get("torch")
     on_gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else 0
