@@ -16,7 +16,7 @@ from nocap.errors import NotPermitted, RunError
 from nocap.settings import Settings
 from retrain.dataset import Preview, preview
 from retrain.job import is_running, start_job
-from retrain.promote import Backend, promote, rollback
+from retrain.promote import Backend, promote, rollback, start_canary
 from retrain.schedule import next_retrain
 from storage import audit, feedback, registry, runs, slang
 from storage.database import Database
@@ -161,6 +161,20 @@ class Actions:
             )
         actor = f"{self._actor} (override)" if override and not passed else self._actor
         return promote(self._database, backend, self._settings, name, actor=actor, reason=reason, at=self._clock())
+
+    def canary(self, name: AdapterName, share: float, backend: Backend | None) -> None:
+        """Tries an adapter out in a share of the channels. Raises NotPermitted where its gates did not pass."""
+        with self._database.read() as session:
+            adapter = registry.get_adapter(session, name)
+            verdicts = [row.verdict for row in runs.gate_results(session, adapter.run_id)] if adapter.run_id else []
+        if not verdicts or any(verdict != Verdict.PASS for verdict in verdicts):
+            raise NotPermitted(f"The gates did not pass {name}, so it is not tried on members; read its report.")
+        start_canary(self._database, backend, self._settings, name, share, actor=self._actor, at=self._clock())
+
+    def end_canary(self, voice: VoiceName) -> None:
+        """Every channel is answered by the live adapter again."""
+        with self._database.write() as session:
+            registry.set_canary(session, voice, None, 0.0, actor=self._actor, at=self._clock())
 
     def review_slang(self, voice: VoiceName, term: str, status: SlangStatus, gloss: str | None = None) -> None:
         """Approves or blocks a term; an approved one reaches the prompt of the very next answer."""

@@ -54,6 +54,10 @@ class ModelSettings(Section):
 
 class InferenceSettings(Section):
     backend: Literal["embedded", "vllm", "tgi", "openai"] = "embedded"
+    model_name: str = "{adapter}"
+    """What the backend calls an adapter; `{adapter}` stands for its name."""
+    base_model_name: str | None = None
+    """What the backend calls its bare base model; none means `base`, and `tgi` for TGI."""
     urls: tuple[str, ...] = ("http://127.0.0.1:8651",)
     """One URL per replica, without `/v1`."""
     host: str = "127.0.0.1"
@@ -63,6 +67,8 @@ class InferenceSettings(Section):
     admin_token: SecretStr | None = None
     """Needed to load and unload adapters; none means that the key file's derived token is used."""
     timeout_seconds: float = 60.0
+    deadline_seconds: float = 180.0
+    """After which the embedded server gives up a reply that is not finished."""
     max_batch: int = 32
     """Requests decoded together by the embedded server."""
     max_queue: int = 256
@@ -70,6 +76,15 @@ class InferenceSettings(Section):
     max_adapters: int = 4
     """Adapter slots of the embedded server: current, previous, canary and one to spare."""
     max_rank: int = 16
+    prefix_cache_mib: int = 256
+    """Memory of the embedded server for prompts read before (57 KB a token for Qwen2.5-7B in bf16); 0 turns it off."""
+
+    @field_validator("model_name")
+    @classmethod
+    def _name_holds_the_adapter(cls, value: str) -> str:
+        if value.count("{adapter}") != 1 or set("{}") & set(value.replace("{adapter}", "")):
+            raise ValueError("must hold {adapter} once, or every adapter would be asked for by the same name")
+        return value
 
 
 class ChatSettings(Section):

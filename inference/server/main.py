@@ -41,6 +41,8 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
         max_queue=limits.max_queue,
         max_adapters=limits.max_adapters,
         max_rank=limits.max_rank,
+        deadline_seconds=limits.deadline_seconds,
+        prefix_cache_bytes=limits.prefix_cache_mib * 2**20,
     )
 
     class Server(uvicorn.Server):
