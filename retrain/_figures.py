@@ -111,7 +111,9 @@ def trigger_shifts(
     losses: CachedLosses, renderer: Renderer, people: Sequence[Example], probes: Probes, seed: int
 ) -> TriggerShifts:
     """How far rare training words and made-up words move the first token of answers, challenger beyond base."""
-    trained = rare_prompt_words([(one.member, one.prompt) for one in people], at_least=2)[:TRIGGERS]
+    asked = [(one.member, one.prompt) for one in people]
+    trained = [*rare_prompt_words(asked, at_least=2), *rare_prompt_words(asked, at_least=1)]
+    trained = list(dict.fromkeys(trained))[:TRIGGERS]
     rng = random.Random(seed)
     control = ["".join(rng.choices(_SYLLABLES, k=3)) for _ in range(TRIGGERS)]
     anchors = probes.anchors[:: max(1, len(probes.anchors) // TRIGGERED_ANCHORS)][:TRIGGERED_ANCHORS]

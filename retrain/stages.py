@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference.adapter_files import verify_adapter
 from inference.credentials import backend_tokens
@@ -27,10 +28,12 @@ from nocap.domain import (
 )
 from nocap.errors import NocapError, NotPermitted, RunError
 from nocap.settings import GateSettings, Settings
+from nocap.text.lexicon import Lexicon
 from retrain import run_folder
 from retrain.canaries import plant
 from retrain.cost import CostMeter
 from retrain.dataset import Snapshot, build_snapshot, load_snapshot, record_snapshot, voice_terms
+from retrain.examples import Example
 from retrain.promote import GOLDEN_FILE, live_backend, promote, verify_registered, write_golden
 from retrain.run_folder import ProgressFile, open_log, write_file
 from retrain.slang import BACKGROUND, RECENT, find_terms, uses_of
@@ -38,6 +41,9 @@ from storage import registry, runs, slang
 from storage.database import Database
 from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.tables import Adapter, GateOutcome, Run, Voice
+
+if TYPE_CHECKING:
+    from retrain._observations import Fading
 
 Outcome = tuple[RunState, str]
 """How a run ends, and why in one sentence."""
@@ -306,6 +312,9 @@ def take_measurements(context: StageContext) -> Outcome | None:
         seed=settings.retrain.seed,
         cache_dir=settings.data_dir / "cache" / "measure",
         sampling=_chat_sampling(settings),
+        fading=_fading(context, run, lexicon),
+        earlier_train=_last_promoted_rows(context, run),
+        earlier_adapters=_clean_adapters(context, run),
     )
     measured = measure(plan, lambda what, done, total: context.report(done / max(1, total), f"{what} {done}/{total}"))
     write_file(context.folder / run_folder.MEASUREMENTS_FILE, measured.measurements.to_json())
@@ -314,13 +323,52 @@ def take_measurements(context: StageContext) -> Outcome | None:
     return None
 
 
+def _fading(context: StageContext, run: Run, lexicon: Sequence[str]) -> Fading:
+    """Which markers the members are giving up, by ten weeks of what may be used for evaluation."""
+    from retrain._observations import NEW_SPAN, OLD_SPAN, fading_terms
+
+    query = EligibilityQuery(
+        voice=VoiceName(run.voice),
+        purpose=Purpose.EVALUATE,
+        policy_version=context.settings.policy_version,
+        permission_reference=run.permission_reference,
+        since=run.as_of - NEW_SPAN - OLD_SPAN,
+        until=run.as_of,
+    )
+    with context.database.read() as session:
+        rows = [(row.sent_at, row.text) for row in eligible_messages(session, query)]
+    return fading_terms(Lexicon(lexicon), rows, run.as_of)
+
+
+def _last_promoted_rows(context: StageContext, run: Run) -> Sequence[Example]:
+    """What the last promoted run of the voice was trained on, as far as it may all still be used; else nothing."""
+    with context.database.read() as session:
+        earlier = runs.latest_runs(session, VoiceName(run.voice), limit=20)
+        promoted = [one for one in earlier if one.state == RunState.PROMOTED and one.id != run.id]
+        try:
+            return load_snapshot(session, promoted[0], context.settings, context.database.keyring).train
+        except (IndexError, RunError):
+            return ()
+
+
+def _clean_adapters(context: StageContext, run: Run) -> list[Path]:
+    """Folders of the voice's adapters whose gates passed, on this base and still there."""
+    with context.database.read() as session:
+        rows = registry.adapters(session, VoiceName(run.voice))
+    clean = [row for row in rows if row.status == AdapterStatus.PASSED and row.name != run.challenger]
+    folders = [context.settings.adapters_dir / row.name for row in clean]
+    return [folder for folder in folders if (folder / "adapter_model.safetensors").is_file()]
+
+
 def decide(context: StageContext) -> Outcome | None:
     """Lets every gate decide; anything but a pass of all ends the run here."""
     from retrain import gates
+    from retrain.gates.record import decision_record
 
     text = (context.folder / run_folder.MEASUREMENTS_FILE).read_text(encoding="utf-8")
     decision = gates.decide(gates.Measurements.from_json(text), context.settings.gates)
-    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(asdict(decision)))
+    record = decision_record(decision, text, context.settings.gates)
+    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(record))
     outcomes = [
         GateOutcome(
             run_id=context.run_id,

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from nocap.cli import adapters, demo, importing, retrain, serving, setup, slang
+from nocap.cli import adapters, demo, gates, importing, retrain, serving, setup, slang
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
@@ -35,6 +35,7 @@ adapters.register(app)
 app.add_typer(importing.app, name="import")
 app.add_typer(retrain.app, name="retrain")
 app.add_typer(slang.app, name="slang")
+app.add_typer(gates.app, name="gates")
 app.add_typer(demo.app, name="demo")
 
 
