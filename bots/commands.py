@@ -5,19 +5,29 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+from sqlmodel import Session
 
 from bots import messages
+from bots.limits import RateLimits
 from bots.memory import ContextMemory
-from nocap.domain import ChannelKey, Clock, MemberKey, Purpose, SlangStatus, VoiceName
+from nocap.domain import ChannelKey, Clock, MemberKey, Purpose, RunState, SlangStatus, VoiceName
 from nocap.settings import Settings
 from storage.channels import get_channel
-from storage.consent import consent_state, record_consent
+from storage.consent import claim_ask, consent_state, record_consent
 from storage.database import Database
 from storage.messages import export_member, forget_member
+from storage.registry import deployment
+from storage.reports import file_report
+from storage.runs import gate_results, latest_runs
 from storage.slang import terms
 from storage.tables import SlangTerm
 
 TRENDING_TERMS = 8
+LOOKED_BACK_RUNS = 10
+NEWS = timedelta(days=28)
+MAX_REASON_CHARACTERS = 500
 _GRANTING = frozenset({"grant", "yes", "agree"})
 _REVOKING = frozenset({"revoke", "no", "withdraw"})
 
@@ -25,8 +35,17 @@ _REVOKING = frozenset({"revoke", "no", "withdraw"})
 class Commands:
     """What members may ask besides chatting. `memory` is the conversation's, so that forgetting reaches it."""
 
-    def __init__(self, database: Database, settings: Settings, clock: Clock, memory: ContextMemory) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        clock: Clock,
+        memory: ContextMemory,
+        voice: VoiceName | None = None,
+    ) -> None:
         self._database = database
+        self._voice = voice or VoiceName(settings.voice)
+        self._report_limits = RateLimits.per_member(settings.bots.reports_per_hour, per_seconds=3600.0)
         self._settings = settings
         self._clock = clock
         self._memory = memory
@@ -73,12 +92,36 @@ class Commands:
         """
         needs_store = [purpose for purpose in purposes if purpose is not Purpose.STORE]
         stores = Purpose.STORE in purposes or not needs_store
-        if granted and not stores and not await asyncio.to_thread(self._stores, member, channel):
+        if granted and not stores and not (await self.consent_state(member, channel))[Purpose.STORE]:
             return messages.consent_needs_store(needs_store)
         state = await asyncio.to_thread(self._record, member, channel, purposes, granted)
         if Purpose.STORE in purposes:
             self._memory.forget_member(member, channel)
         return messages.consent_recorded(purposes, granted, state)
+
+    async def consent_overview(self, member: MemberKey, channel: ChannelKey) -> tuple[str, dict[Purpose, bool]]:
+        """What may be agreed to here, for a message with buttons, and what has been."""
+        text = await asyncio.to_thread(self._overview, member, channel, has_buttons=True)
+        return text, await self.consent_state(member, channel)
+
+    async def consent_state(self, member: MemberKey, channel: ChannelKey) -> dict[Purpose, bool]:
+        """What the member agrees to in this channel, for every purpose."""
+        return await asyncio.to_thread(self._state, member, channel)
+
+    async def ask_consent(self, member: MemberKey, channel: ChannelKey) -> str | None:
+        """What to ask the member, in private; None where the chat does not collect, or they were asked before."""
+        return await asyncio.to_thread(self._ask, member, channel)
+
+    async def whatsnew(self, channel: ChannelKey) -> str:
+        """What the newest adapter learned and what was refused and why, in plain words."""
+        return await asyncio.to_thread(self._whatsnew, channel)
+
+    async def report(self, member: MemberKey, channel: ChannelKey, reply_id: int | None, reason: str = "") -> str:
+        """Files a complaint for the chat's moderators: one a member and answer, and not too many an hour."""
+        if self._report_limits.take(member, channel):
+            return messages.REPORTS_TOO_MANY
+        is_new = await asyncio.to_thread(self._report, member, channel, reply_id, reason)
+        return messages.REPORTED if is_new else messages.REPORTED_BEFORE
 
     async def export(self, member: MemberKey) -> str:
         """Everything held about the member, as JSON text for a file."""
@@ -95,21 +138,48 @@ class Commands:
     def _approved(self, channel: ChannelKey) -> list[SlangTerm]:
         now = self._clock()
         with self._database.read() as session:
-            row = get_channel(session, channel)
-            voice = VoiceName(row.voice if row else self._settings.voice)
+            voice = self._voice_of(session, channel)
             approved = terms(session, voice, SlangStatus.APPROVED)
         return [one for one in approved if one.expires_at is None or one.expires_at > now]
 
-    def _overview(self, member: MemberKey, channel: ChannelKey) -> str:
+    def _voice_of(self, session: Session, channel: ChannelKey) -> VoiceName:
+        row = get_channel(session, channel)
+        return VoiceName(row.voice) if row else self._voice
+
+    def _whatsnew(self, channel: ChannelKey) -> str:
+        with self._database.read() as session:
+            voice = self._voice_of(session, channel)
+            live = deployment(session, voice)
+            runs = latest_runs(session, voice, LOOKED_BACK_RUNS)
+            newest = next((run for run in runs if RunState(run.state).is_over), None)
+            gates = gate_results(session, newest.id) if newest else []
+        fresh = [one.term for one in self._approved(channel) if one.first_seen and one.first_seen > live.since - NEWS]
+        return messages.whatsnew(live, newest, gates, sorted(fresh)[:TRENDING_TERMS])
+
+    def _report(self, member: MemberKey, channel: ChannelKey, reply_id: int | None, reason: str) -> bool:
+        with self._database.write() as session:
+            return file_report(session, channel, member, reply_id, reason[:MAX_REASON_CHARACTERS], self._clock())
+
+    def _ask(self, member: MemberKey, channel: ChannelKey) -> str | None:
+        policy = self._settings.policy_version
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+            if row is None or not row.collect:
+                return None
+        with self._database.write() as session:
+            may_ask = claim_ask(session, member, channel, policy, self._clock())
+        return self._overview(member, channel, has_buttons=True) if may_ask else None
+
+    def _state(self, member: MemberKey, channel: ChannelKey) -> dict[Purpose, bool]:
+        with self._database.read() as session:
+            return consent_state(session, member, channel, self._settings.policy_version)
+
+    def _overview(self, member: MemberKey, channel: ChannelKey, *, has_buttons: bool = False) -> str:
         with self._database.read() as session:
             row = get_channel(session, channel)
             state = consent_state(session, member, channel, self._settings.policy_version)
         collects = row is not None and row.collect
-        return messages.consent_overview(state, collects, self._settings.policy_version)
-
-    def _stores(self, member: MemberKey, channel: ChannelKey) -> bool:
-        with self._database.read() as session:
-            return consent_state(session, member, channel, self._settings.policy_version)[Purpose.STORE]
+        return messages.consent_overview(state, collects, self._settings.policy_version, has_buttons=has_buttons)
 
     def _record(
         self, member: MemberKey, channel: ChannelKey, purposes: Collection[Purpose], granted: bool

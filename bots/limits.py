@@ -65,6 +65,19 @@ class RateLimits:
             monotonic=monotonic,
         )
 
+    @classmethod
+    def per_member(
+        cls, most: float, *, per_seconds: float = 60.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> RateLimits:
+        """`most` in `per_seconds`, for what costs nobody else anything, such as votes."""
+        unlimited = 1e9
+        return cls(
+            member_per_minute=most,
+            channel_per_minute=unlimited,
+            everyone_per_minute=unlimited,
+            monotonic=lambda: monotonic() * 60.0 / per_seconds,
+        )
+
     def take(self, member: MemberKey, channel: ChannelKey, turns: int = 1) -> Limited | None:
         """None, and the turns are counted; or who has to wait, and nothing is counted."""
         now = self._monotonic()

@@ -6,23 +6,33 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from bots.limits import Limit, Limited
-from nocap.domain import AdapterName, DuelChoice, Purpose, Vote
+from nocap.domain import BASE, AdapterName, DuelChoice, Purpose, RunState, Verdict, Vote
 from nocap.errors import (
+    AdapterError,
     BackendBusy,
     BackendUnavailable,
     ConfigurationError,
     InferenceError,
+    InputError,
+    NocapError,
+    NotPermitted,
     PromptTooLong,
+    RunError,
     StorageError,
 )
 from storage.messages import ErasureReceipt
-from storage.tables import SlangTerm
+from storage.tables import Deployment, GateOutcome, Run, SlangTerm
 
 EMPTY = "I only read text. Say it in words and I'm in."
 CHANNEL_OFF = "I'm switched off in this chat."
 NOTHING_TO_SAY = "I've got nothing to say to that. Try putting it another way."
 DUELS_OFF = "Duels are switched off in this chat."
 NO_OPPONENT = "There is only one voice so far, so there is nobody to duel. Ask again after the next retrain."
+REPORTED = "Thanks, this chat's moderators will see it."
+REPORTED_BEFORE = "You've reported that one already; the moderators have it."
+REPORTS_TOO_MANY = "That's a lot of reports. The moderators have your earlier ones; try again in an hour."
+STILL_THINKING = "I'm still on your last ones. One moment."
+VOTES_TOO_FAST = "That's a lot of votes at once. Give it a minute; the earlier ones count."
 UNKNOWN_REPLY = "That answer is gone, so it can't be voted on any more."
 UNKNOWN_DUEL = "That duel is gone, so it can't be voted on any more."
 NOTHING_TO_VOTE_ON = "There is no answer to vote on yet."
@@ -73,6 +83,30 @@ Write to me and I answer. Afterwards: /up, /down or /cringe votes on the last an
 /privacy        what is kept and what isn't
 /help           this"""
 
+HELP_IN_CHAT = """\
+I'm a bot that speaks this community's slang; I get things wrong, so don't rely on me.
+Mention me, reply to me, or write to me in private, and I answer. Vote with the buttons below an answer; press again \
+to take it back.
+/ask            ask me from anywhere
+/duel           two hidden voices answer, you pick, then you see who was who
+/slang          what a term means, or what's trending
+/consent        what you may agree to, and what you have agreed to
+/mydata         export: everything held about you; delete: erases it
+/whatsnew       what I learnt last, and what was refused
+/report         tell the moderators about an answer
+/privacy        what is kept and what isn't
+Moderators: /channel, /slang approve, block and queue, /reports."""
+
+SEES_NO_PICTURES = "I can't see pictures, stickers or files, only words. What's in it?"
+REPLY_WITHOUT_PING = "I can't read that one. Mention me, or leave the ping on when you reply."
+ASK_ABOUT = "What do you say to that?"
+RETRY_IS_THEIRS = "Only who asked can try that again."
+RETRY_IS_GONE = "That question is gone. Ask me again."
+CONSENT_TAP = "Tap to say yes or to take it back; it holds from the next message on."
+NOT_SERVED = "I'm not set up for this server."
+ONLY_IN_SERVERS = "That works in a server's channels only."
+NO_LONGER = "That button is too old. Ask for it again."
+
 PURPOSES: Mapping[Purpose, str] = {
     Purpose.STORE: "keep my messages to the bot in this chat, scrubbed and encrypted",
     Purpose.TRAIN: "teach the bot's next adapters from them (needs `store`)",
@@ -106,6 +140,13 @@ def failure(error: Exception, incident: str) -> str:
     if isinstance(error, BackendBusy) and error.retry_after_seconds >= 2:
         sentence = f"Too many people are talking to me at once. Ask again in {_seconds(error.retry_after_seconds)}."
     return f"{sentence} (incident {incident})"
+
+
+def refusal(error: NocapError, incident: str) -> str:
+    """What whoever asked for a command is told: our own errors about input and rights speak for themselves."""
+    if isinstance(error, InputError | NotPermitted | RunError | AdapterError):
+        return str(error)
+    return failure(error, incident)
 
 
 def broke_off(incident: str) -> str:
@@ -144,10 +185,45 @@ def trending(terms: Sequence[SlangTerm]) -> str:
     return "\n".join(["Trending here:", *(f"  {slang_entry(term)}" for term in terms)])
 
 
-def consent_overview(state: Mapping[Purpose, bool], collects: bool, policy_version: str) -> str:
-    """What may be agreed to and what has been."""
+def whatsnew(live: Deployment, newest: Run | None, gates: Sequence[GateOutcome], fresh_terms: Sequence[str]) -> str:
+    """What is live, what the last retrain came to, and which words are new."""
+    if live.current == BASE:
+        lines = ["I still speak with the plain base model: nothing learnt from you is live."]
+    else:
+        lines = [f"I've been speaking with {live.current} since {_day(live.since)}."]
+    if newest is not None:
+        lines.append(_outcome_of(newest))
+        failed = [one for one in gates if one.verdict != Verdict.PASS]
+        if newest.state != RunState.PROMOTED:
+            lines += [f"  {one.gate.replace('_', ' ')}: {one.sentence}" for one in failed]
+    if fresh_terms:
+        lines.append(f"New words I know: {', '.join(fresh_terms)}.")
+    return "\n".join(lines)
+
+
+def _outcome_of(run: Run) -> str:
+    name, day = run.challenger or "a new adapter", _day(run.ended_at or run.created_at)
+    match RunState(run.state):
+        case RunState.PROMOTED:
+            return f"The last retrain ({day}) taught {name}; it passed every check and went live."
+        case RunState.REFUSED:
+            return f"The last retrain ({day}) was refused: {name} failed a check, so the voice stayed as it was."
+        case RunState.ABSTAINED:
+            return f"The last retrain ({day}) changed nothing: there was too little to judge {name} by."
+        case RunState.NOTHING_TO_LEARN:
+            return f"The last retrain ({day}) found too little that it may learn from."
+        case _:
+            return f"The last retrain ({day}) did not finish; the voice stayed as it was."
+
+
+def consent_overview(
+    state: Mapping[Purpose, bool], collects: bool, policy_version: str, *, has_buttons: bool = False
+) -> str:
+    """What may be agreed to and what has been; below it there are buttons, or words have to be typed."""
     lines = [f"  [{'yes' if state[purpose] else 'no'}] {purpose}: {text}" for purpose, text in PURPOSES.items()]
     closing = "Say yes: /consent grant [PURPOSE …]. Take it back: /consent revoke [PURPOSE …]. None named means all."
+    if has_buttons:
+        closing = CONSENT_TAP
     if not collects:
         closing += "\nThis chat's moderators have collecting switched off, so nothing is stored here even with a yes."
     return "\n".join([CONSENT_LEAD, *lines, closing, f"(privacy text {policy_version}; see /privacy)"])
@@ -158,6 +234,10 @@ def consent_recorded(purposes: Sequence[Purpose], granted: bool, state: Mapping[
     held = ", ".join(purpose for purpose, given in state.items() if given) or "nothing"
     after = "" if granted else " What is stored already is used for nothing more; /mydata delete erases it."
     return f"{changed}: {', '.join(purposes)}. It holds from now on; you agree to {held} in this chat.{after}"
+
+
+def duel_text(left: str, right: str) -> str:
+    return f"Left:\n{left}\n\nRight:\n{right}\n\nWhich one is better? You'll see who was who once you have voted."
 
 
 def consent_needs_store(purposes: Sequence[Purpose]) -> str:

@@ -24,12 +24,13 @@ from nocap.domain import (
 )
 from nocap.errors import ConfigurationError
 from nocap.settings import Settings
-from storage.channels import ensure_channel
+from storage.channels import ensure_channel, get_channel
 from storage.database import Database
-from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply
-from storage.messages import NewMessage, ingest, recent_messages
-from storage.slang import GlossaryEntry, glossary
-from storage.tables import Channel, ConsentEvent, Duel, Reply, Voice
+from storage.feedback import cast_duel_vote, cast_vote, present_vote, record_duel, record_reply
+from storage.messages import NewMessage, delete_message, edit_message, ingest, recent_messages
+from storage.posted import posted_reply, record_posted
+from storage.slang import GlossaryEntry, blocked_terms, glossary
+from storage.tables import Channel, ConsentEvent, Duel, Message, Reply, Voice
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,17 @@ class Incoming:
     sent_at: datetime
     provenance: Provenance
     reply_to: MessageKey | None = None
+    thread: ChannelKey | None = None
+    """A thread or forum topic: talk of its own under the channel's settings and consents."""
+    quoted: Sequence[Remembered] = ()
+    """What the platform says the message replies to, for where we do not remember it; oldest first."""
+    label: str | None = None
+    """The channel's name, for its moderators' lists."""
+
+    @property
+    def place(self) -> ChannelKey:
+        """Where the talk is remembered."""
+        return self.thread or self.channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +67,18 @@ class Prepared:
     duels: bool
     system_prompt: str
     glossary: Sequence[GlossaryEntry]
+    blocked: Sequence[str]
+    """Terms that a moderator has blocked: never said."""
     stored: bool
     """Whether the member's message is in the database now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """What a channel does with messages that are not for the bot."""
+
+    mode: ChannelMode
+    collects: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +90,15 @@ class Exchange:
     provenance: Provenance
     may_write_prompt: bool
     may_write_answer: bool
+    blocked: Sequence[str]
 
     @property
     def asked(self) -> Remembered:
         """The message as context for later turns."""
         one = self.incoming
-        return Remembered("user", one.text, one.member, one.message_key, one.provenance, self.may_write_prompt)
+        return Remembered(
+            "user", one.text, one.member, one.message_key, one.provenance, self.may_write_prompt, one.reply_to
+        )
 
     def answered(self, text: str) -> Remembered:
         """The answer as context for later turns."""
@@ -90,6 +115,7 @@ def exchange_of(incoming: Incoming, prepared: Prepared, context: Sequence[Rememb
         provenance=Provenance.DISCORD_MESSAGE if saw_discord else incoming.provenance,
         may_write_prompt=prepared.stored,
         may_write_answer=prepared.stored and all(one.stored for one in context),
+        blocked=prepared.blocked,
     )
 
 
@@ -115,10 +141,23 @@ _CHANNEL_AND_VOICE = (
 )
 
 
+_KNOWN = sqlalchemy.select(
+    sqlalchemy.exists().where(col(Message.key) == sqlalchemy.bindparam("key"))
+    | sqlalchemy.exists().where(col(Reply.prompt_key) == sqlalchemy.bindparam("key"))
+    | sqlalchemy.exists().where(col(Duel.prompt_key) == sqlalchemy.bindparam("key"))
+)
+
+_ANSWERED = sqlalchemy.select(
+    sqlalchemy.exists().where(col(Reply.prompt_key) == sqlalchemy.bindparam("key"))
+    | sqlalchemy.exists().where(col(Duel.prompt_key) == sqlalchemy.bindparam("key"))
+)
+
+
 class Records:
-    def __init__(self, database: Database, settings: Settings) -> None:
+    def __init__(self, database: Database, settings: Settings, voice: VoiceName) -> None:
         self._database = database
         self._settings = settings
+        self._voice = voice
 
     def prepare(self, incoming: Incoming, at: datetime) -> Prepared:
         """Looks up what the turn needs and stores the member's message where channel and member allow it."""
@@ -145,6 +184,56 @@ class Records:
                 said.append(Remembered("user", row.text, member, key, source, stored=True))
                 said.append(Remembered("assistant", answer.text or "", member, key, answer_source, stored=True))
         return said
+
+    def overhear(self, incoming: Incoming, at: datetime) -> bool:
+        """Stores a message that is not for the bot where its channel collects and its author agreed."""
+        found = self._look_up(incoming, at)
+        return found is not None and found[1] and self._store(incoming, at)
+
+    def answered_by(self, posted: MessageKey) -> list[Remembered]:
+        """The stored exchange whose answer the bot's message `posted` shows; [] where there is none."""
+        with self._database.read() as session:
+            reply_id = posted_reply(session, posted)
+            row = session.get(Reply, reply_id) if reply_id is not None else None
+            if row is None or row.prompt is None or row.text is None:
+                return []
+        member, source = MemberKey(row.prompt_member), Provenance(row.provenance)
+        key = MessageKey(row.prompt_key) if row.prompt_key else None
+        return [
+            Remembered("user", row.prompt, member, key, source, stored=True),
+            Remembered("assistant", row.text, member, key, source, stored=True, posted=(posted,)),
+        ]
+
+    def reply_of(self, posted: MessageKey) -> int | None:
+        """The id of the answer that the bot's message shows."""
+        with self._database.read() as session:
+            return posted_reply(session, posted)
+
+    def is_answered(self, key: MessageKey) -> bool:
+        """Whether the message has been answered or fought over, by this process or an earlier one."""
+        with self._database.read() as session:
+            return bool(session.connection().execute(_ANSWERED, {"key": key}).scalar())
+
+    def posted(self, reply_id: int, keys: Sequence[MessageKey]) -> None:
+        with self._database.write() as session:
+            record_posted(session, reply_id, keys)
+
+    def delete(self, key: MessageKey, at: datetime) -> bool:
+        """Erases the message and the texts of its answers, where any of them is here."""
+        if not self._is_known(key):
+            return False
+        with self._database.write() as session:
+            return delete_message(session, key, at)
+
+    def edit(self, key: MessageKey, text: str, at: datetime) -> bool:
+        if not self._is_known(key):
+            return False
+        with self._database.write() as session:
+            return edit_message(session, key, text, at)
+
+    def _is_known(self, key: MessageKey) -> bool:
+        with self._database.read() as session:
+            return bool(session.connection().execute(_KNOWN, {"key": key}).scalar())
 
     def reply(self, exchange: Exchange, adapter: AdapterName, text: str, at: datetime) -> int:
         """The id of the new reply, by which it is voted on."""
@@ -190,6 +279,23 @@ class Records:
         with self._database.write() as session:
             cast_vote(session, reply_id, member, vote, at)
 
+    def toggle_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> Vote | None:
+        """The member's vote afterwards: the new one, or none where it was this one already."""
+        with self._database.write() as session:
+            after = None if present_vote(session, reply_id, member) is vote else vote
+            cast_vote(session, reply_id, member, after, at)
+            return after
+
+    def withdraw_vote(self, reply_id: int, member: MemberKey, vote: Vote, at: datetime) -> None:
+        with self._database.write() as session:
+            if present_vote(session, reply_id, member) is vote:
+                cast_vote(session, reply_id, member, None, at)
+
+    def listening(self, channel: ChannelKey) -> Listening:
+        with self._database.read() as session:
+            row = get_channel(session, channel)
+        return Listening(ChannelMode(row.mode), row.collect) if row else Listening(ChannelMode.MENTION, collects=False)
+
     def duel_vote(self, duel_id: int, member: MemberKey, choice: DuelChoice, at: datetime) -> Duel:
         """The duel, which may be revealed now."""
         with self._database.write() as session:
@@ -207,7 +313,8 @@ class Records:
                 raise ConfigurationError(f"There is no voice `{row.voice}`; make it with `nocap init`.")
             voice, mode = VoiceName(row.voice), ChannelMode(row.mode)
             words = glossary(session, voice, at) if self._settings.chat.glossary_tokens else []
-        prepared = Prepared(voice, mode, row.duels, row.system_prompt, words, stored=False)
+            blocked = blocked_terms(session, voice)
+        prepared = Prepared(voice, mode, row.duels, row.system_prompt, words, blocked, stored=False)
         return prepared, row.collect and row.ever_agreed and mode is not ChannelMode.OFF
 
     def _meet(self, incoming: Incoming, at: datetime) -> None:
@@ -216,8 +323,8 @@ class Records:
                 session,
                 incoming.channel,
                 platform=incoming.platform,
-                label=None,
-                voice=VoiceName(self._settings.voice),
+                label=incoming.label,
+                voice=self._voice,
                 at=at,
             )
 

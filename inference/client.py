@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,8 @@ from nocap.errors import AdapterError, ConfigurationError, InferenceError, Unkno
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ADAPTER_LOAD_TIMEOUT_SECONDS = 120.0
+LAST_BYTES_SECONDS = 0.5
+"""For the end of an answer's body after its last event; a server that keeps it open loses the connection."""
 
 
 PROOF_PROMPTS = ("hey what's up", "what are you doing today", "any plans for the weekend", "tell me something funny")
@@ -220,6 +222,7 @@ class BackendClient:
                 async with aclosing(read_answer(self.url, name, events)) as deltas:
                     async for delta in deltas:
                         yield delta
+                await _read_to_the_end(events)
         except httpx.HTTPError as error:
             self._proven.clear()
             raise unreachable(self.url, error, self._timeout_seconds) from error
@@ -241,6 +244,14 @@ class BackendClient:
             return await self._http.request(method, path, json=body, headers=_bearer(token), timeout=timeout)
         except httpx.HTTPError as error:
             raise unreachable(self.url, error, seconds) from error
+
+
+async def _read_to_the_end(events: AsyncIterator[str]) -> None:
+    """Nothing comes after the last event but the body's end; only a body that was read whole frees its connection."""
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(LAST_BYTES_SECONDS):
+            async for _ in events:
+                pass
 
 
 def _bearer(token: str | None) -> dict[str, str]:

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import threading
 import time
 import tomllib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import httpx
+import structlog
+from pydantic import SecretStr
 
 from bots.conversation import Conversation
+from bots.core import BotCore, build_core
 from inference.credentials import backend_tokens
-from inference.responder import connect
-from nocap.actions import Actions
+from inference.responder import RoutedResponder, connect
 from nocap.domain import AdapterName, Clock, VoiceName, utc_now
 from nocap.errors import BackendUnavailable, ConfigurationError, StorageError
-from nocap.settings import Settings, render_settings_file
-from retrain import promote
-from retrain.job import PROCESS_ENVIRONMENT
-from retrain.promote import LiveBackend
-from retrain.schedule import build_scheduler
+from nocap.operators import BotOperators
+from nocap.settings import DiscordSettings, Settings, TelegramSettings, render_settings_file
 from storage import registry
 from storage.crypto import Keyring
 from storage.database import Database
 from storage.tables import Deployment
 
+if TYPE_CHECKING:
+    from retrain.promote import LiveBackend
+
+# What trains is imported by those who need it: a bot process stays small without it.
 SERVER_START_SECONDS = 120.0
+LONGEST_BOT_PAUSE_SECONDS = 60.0
+
+RunBot = Callable[[BotCore, str], Awaitable[None]]
+"""Runs one bot with its token until cancelled. Raises ConfigurationError for what only the operator can mend."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +104,122 @@ async def open_conversation(
 ) -> AsyncIterator[Conversation]:
     """A conversation wired to the configured backend; its connections are closed at the end."""
 
+    async with _connected(settings, database) as responder:
+        yield Conversation(database, responder, settings, clock, seed=seed)
+
+
+def _connected(settings: Settings, database: Database) -> RoutedResponder:
     def read_deployment(voice: VoiceName) -> Deployment:
         with database.read() as session:
             return registry.deployment(session, voice)
 
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
-    async with connect(settings, read_deployment, user_token=tokens.user, admin_token=tokens.admin) as responder:
-        yield Conversation(database, responder, settings, clock, seed=seed)
+    return connect(settings, read_deployment, user_token=tokens.user, admin_token=tokens.admin)
+
+
+@dataclass(frozen=True)
+class BotPlan:
+    """A bot that the settings ask for."""
+
+    platform: str
+    voice: VoiceName
+    token: SecretStr
+    run: RunBot
+
+
+def has_bots(settings: Settings) -> bool:
+    return any(section.token or section.voices for section in (settings.discord, settings.telegram))
+
+
+def configured_bots(settings: Settings) -> list[BotPlan]:
+    """Every bot that has a token; a platform's library is imported only where it has one."""
+    plans = []
+    if settings.discord.token or settings.discord.voices:
+        from bots.discord.bot import run_discord
+
+        plans += _plans("discord", settings, settings.discord, run_discord)
+    if settings.telegram.token or settings.telegram.voices:
+        from bots.telegram.bot import run_telegram
+
+        plans += _plans("telegram", settings, settings.telegram, run_telegram)
+    return plans
+
+
+async def run_bots(settings: Settings, database: Database, *, clock: Clock = utc_now) -> None:
+    """Runs every configured bot until cancelled; one that cannot go on leaves the others alone.
+
+    Raises ConfigurationError where none is configured or every one of them is refused for good.
+    """
+    plans = configured_bots(settings)
+    if not plans:
+        raise ConfigurationError("No bot is configured; set `discord.token` or `telegram.token` (docs/bots.md).")
+    operators = BotOperators(database, settings, clock, lambda: live_backend(settings))
+    async with _connected(settings, database) as responder, asyncio.TaskGroup() as group:
+        tasks = [
+            group.create_task(
+                _keep_running(
+                    plan,
+                    build_core(
+                        plan.platform,
+                        plan.voice,
+                        database=database,
+                        responder=responder,
+                        operators=operators,
+                        settings=settings,
+                        clock=clock,
+                    ),
+                )
+            )
+            for plan in plans
+        ]
+    raise next(error for task in tasks if (error := task.result()) is not None)
+
+
+def _plans(
+    platform: str, settings: Settings, section: DiscordSettings | TelegramSettings, run: RunBot
+) -> list[BotPlan]:
+    tokens = {settings.voice: section.token} if section.token else {}
+    return [BotPlan(platform, VoiceName(voice), token, run) for voice, token in (tokens | section.voices).items()]
+
+
+async def _keep_running(plan: BotPlan, core: BotCore) -> ConfigurationError:
+    """Runs the bot again whenever it fails, later each time; what only the operator can mend ends it."""
+    log = structlog.get_logger("bots").bind(platform=plan.platform, voice=plan.voice)
+    pause_seconds = 1.0
+    while True:
+        started = time.monotonic()
+        try:
+            await plan.run(core, plan.token.get_secret_value())
+            log.warning("ended", again_in_seconds=pause_seconds)
+        except ConfigurationError as error:
+            log.error("refused", cause=str(error))
+            return error
+        except Exception as error:
+            log.error("failed", error=type(error).__name__, cause=str(error)[:300], again_in_seconds=pause_seconds)
+        if time.monotonic() - started > LONGEST_BOT_PAUSE_SECONDS:
+            pause_seconds = 1.0
+        await asyncio.sleep(pause_seconds)
+        pause_seconds = min(2 * pause_seconds, LONGEST_BOT_PAUSE_SECONDS)
+
+
+async def until_signal(work: Coroutine[Any, Any, None]) -> None:
+    """Runs `work` until it ends, or until SIGTERM or Ctrl-C cancels it."""
+    task = asyncio.ensure_future(work)
+    stopped_by_us = False
+
+    def stop() -> None:
+        nonlocal stopped_by_us
+        stopped_by_us = True
+        task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not stopped_by_us:
+            raise
 
 
 def is_ready(url: str) -> bool:
@@ -113,12 +231,17 @@ def is_ready(url: str) -> bool:
 
 def live_backend(settings: Settings) -> LiveBackend | None:
     """The running backend to load adapters on; None where the embedded server is not up."""
+    from retrain import promote
+
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
     return promote.live_backend(settings, user_token=tokens.user, admin_token=tokens.admin)
 
 
 def run_scheduler(settings: Settings, database: Database) -> None:
     """Starts retrains when they are due, until SIGTERM or Ctrl-C."""
+    from nocap.actions import Actions
+    from retrain.schedule import build_scheduler
+
     actions = Actions(database, settings, actor="scheduler")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -136,6 +259,8 @@ def running_server(settings: Settings, command: list[str]) -> Iterator[None]:
     if settings.inference.backend != "embedded" or is_ready(settings.inference.urls[0]):
         yield
         return
+    from retrain.job import PROCESS_ENVIRONMENT
+
     log = settings.data_dir / "server.log"
     with log.open("ab") as output:
         process = subprocess.Popen(

@@ -32,7 +32,10 @@ class Section(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _refuse_placeholder_secrets(cls, value: Any) -> Any:
-        if isinstance(value, SecretStr) and value.get_secret_value().strip().lower() in PLACEHOLDER_SECRETS:
+        secrets = [
+            one for one in (value.values() if isinstance(value, dict) else [value]) if isinstance(one, SecretStr)
+        ]
+        if any(one.get_secret_value().strip().lower() in PLACEHOLDER_SECRETS for one in secrets):
             raise ValueError("is a placeholder; put the real secret there or remove the line")
         return value
 
@@ -153,14 +156,66 @@ class GateSettings(Section):
     """Bootstrap resamples, by member."""
 
 
+class BotsSettings(Section):
+    edit_seconds: float = 1.2
+    """Between two edits of a streaming answer; Discord bears one a second."""
+    votes_per_minute: int = 30
+    """Per member, duels included; more are not counted."""
+    reports_per_hour: int = 10
+    """Per member."""
+    notice_poll_seconds: float = 20.0
+    """How often ended runs are looked for, to be announced in the notice chats."""
+
+
 class DiscordSettings(Section):
     token: SecretStr | None = None
+    """Of the bot that speaks in `voice`; none means there is no Discord bot."""
+    voices: dict[str, SecretStr] = {}
+    """More bots in the same process: voice name = token."""
+    operators: tuple[int, ...] = ()
+    """User ids that may use `/nocap`; a server's administrators are not among them by themselves."""
+    servers: tuple[int, ...] = ()
+    """Only these servers are served; empty means every one that invites the bot, and that any of their moderators
+    may review the voice's glossary, which all its chats share."""
+    notice_channel: int | None = None
+    """Channel id in which operators are told that a run ended, was refused, or a canary was withdrawn."""
+    message_content: bool = False
+    """Ask for the privileged Message Content intent; only `/channel mode always` and channels that collect need it."""
+    api_base: str = "https://discord.com/api/v10"
+    """A proxy or a compatible server, without a slash at the end."""
+    gateway_url: str | None = None
+    """Overrides the gateway's address, such as `wss://gateway.discord.gg`; none means what the API names."""
+    shards: int | None = None
+    """Of all processes together; none means what Discord recommends."""
+    shard_ids: tuple[int, ...] = ()
+    """The shards of this process; empty means all of them."""
     training_permission_reference: str | None = None
     """Discord's written permission to train on message content; without it such rows are never eligible."""
 
 
 class TelegramSettings(Section):
     token: SecretStr | None = None
+    """Of the bot that speaks in `voice`; none means there is no Telegram bot."""
+    voices: dict[str, SecretStr] = {}
+    """More bots in the same process: voice name = token."""
+    operators: tuple[int, ...] = ()
+    """User ids that may use `/nocap`; a group's administrators are not among them by themselves."""
+    chats: tuple[int, ...] = ()
+    """Only these groups are served (private chats always are); empty means every one that adds the bot, and that any
+    of their administrators may review the voice's glossary, which all its chats share."""
+    notice_chat: int | None = None
+    """Chat id in which operators are told that a run ended, was refused, or a canary was withdrawn."""
+    base_url: str = "https://api.telegram.org"
+    """A local Bot API server or a compatible one; `/bot<token>` is put behind it."""
+    messages_per_second: float = 30.0
+    """Over all chats: Telegram's limit. More only with paid broadcasts, or on a server that bears it."""
+    webhook_url: str | None = None
+    """Public address that Telegram calls; none means long polling."""
+    webhook_host: str = "127.0.0.1"
+    """Where the webhook listens, behind the proxy that ends TLS."""
+    webhook_port: int = 8653
+    webhook_secret: SecretStr | None = None
+    """Sent by Telegram with every update; none means that one is derived from the key file."""
 
 
 class Settings(BaseSettings):
@@ -182,6 +237,7 @@ class Settings(BaseSettings):
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
+    bots: BotsSettings = BotsSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
 
@@ -270,6 +326,8 @@ def _setting_lines(name: str, value: Any, description: str | None, folder: Path)
     comment = [f"# {line}" for line in (description or "").splitlines()]
     if value is None or isinstance(value, SecretStr):
         return [*comment, f'# {name} = ""']
+    if isinstance(value, dict):
+        return [*comment, f"# {name} = {{}}"]
     if isinstance(value, Path):
         value = str(value.relative_to(folder)) if value.is_relative_to(folder) else str(value)
     if isinstance(value, bool):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from nocap.domain import ChannelKey, ChannelMode, VoiceName
 from nocap.errors import InputError
 from storage._sql import insert_missing
-from storage.tables import Channel
+from storage.audit import record_event
+from storage.tables import Channel, MovedChannel
 
 
 def ensure_channel(
@@ -54,3 +55,17 @@ def set_channel(
             setattr(channel, name, value)
     session.flush()
     return channel
+
+
+def move_channel(session: Session, old: ChannelKey, new: ChannelKey, at: datetime) -> bool:
+    """The chat has the key `new` on its platform from now on, and stays the channel `old`; False if it was known."""
+    channel = moved_channels(session).get(old, old)
+    if insert_missing(session, MovedChannel, [{"key": new, "channel": channel}], key="key") == 0:
+        return False
+    record_event(session, "platform", "move_channel", channel, {"key": new}, at)
+    return True
+
+
+def moved_channels(session: Session) -> dict[ChannelKey, ChannelKey]:
+    """The channel that each moved chat's present key stands for."""
+    return {ChannelKey(row.key): ChannelKey(row.channel) for row in session.exec(select(MovedChannel))}

@@ -10,7 +10,7 @@ from sqlalchemy import Subquery, func
 from sqlmodel import Session, col, select
 
 from nocap.domain import ChannelKey, MemberKey, Purpose
-from storage.tables import ConsentEvent
+from storage.tables import ConsentAsk, ConsentEvent
 
 # Built once: building a statement takes ten times as long as running it, and every turn of the chat asks.
 _LAST_LINES = sqlalchemy.select(
@@ -58,6 +58,20 @@ def consent_state(session: Session, member: MemberKey, channel: ChannelKey, poli
     lines = session.connection().execute(_LAST_LINES, {"member": member, "channel": channel})
     granted = {line.purpose for line in lines if line.granted and line.policy_version == policy_version}
     return {purpose: purpose in granted for purpose in Purpose}
+
+
+def claim_ask(session: Session, member: MemberKey, channel: ChannelKey, policy_version: str, at: datetime) -> bool:
+    """Whether the member may be asked here now: once a privacy text, and never who has answered already."""
+    answered = select(ConsentEvent.id).where(
+        ConsentEvent.member == member, ConsentEvent.channel == channel, ConsentEvent.policy_version == policy_version
+    )
+    if session.exec(answered.limit(1)).first() is not None:
+        return False
+    if session.get(ConsentAsk, (member, channel, policy_version)) is not None:
+        return False
+    session.add(ConsentAsk(member=member, channel=channel, policy_version=policy_version, at=at))
+    session.flush()
+    return True
 
 
 def granted_pairs(purpose: Purpose, policy_version: str | None) -> Subquery:

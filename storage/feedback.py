@@ -115,6 +115,13 @@ def cast_vote(session: Session, reply_id: int, member: MemberKey, vote: Vote | N
     upsert(session, Feedback, row, key=("reply_id", "member"))
 
 
+def present_vote(session: Session, reply_id: int, member: MemberKey) -> Vote | None:
+    """The member's vote on the reply, if any."""
+    row = select(Feedback.vote).where(Feedback.reply_id == reply_id, Feedback.member == member)
+    found = session.exec(row).first()
+    return Vote(found) if found else None
+
+
 def record_duel(
     session: Session,
     *,

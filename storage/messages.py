@@ -17,7 +17,18 @@ from nocap.text.scrub import scrub
 from storage._sql import insert_missing, lock_texts
 from storage.consent import granted_pairs
 from storage.runs import adapters_trained_on
-from storage.tables import Channel, ConsentEvent, Duel, DuelVote, Feedback, Message, Reply, Tombstone
+from storage.tables import (
+    Channel,
+    ConsentAsk,
+    ConsentEvent,
+    Duel,
+    DuelVote,
+    Feedback,
+    Message,
+    Reply,
+    Report,
+    Tombstone,
+)
 
 CHUNK_ROWS = 1000
 
@@ -60,6 +71,15 @@ class ErasureReceipt:
     """Adapters trained on the member's texts: to be retired."""
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelPurge:
+    """How many messages were erased, and replies and duels emptied of their texts."""
+
+    messages: int
+    replies: int
+    duels: int
+
+
 def ingest(session: Session, messages: Sequence[NewMessage], *, policy_version: str, at: datetime) -> IngestReport:
     """Stores, scrubbed of personal data, what its channel collects and its author agreed to have stored.
 
@@ -93,11 +113,34 @@ def delete_message(session: Session, key: MessageKey, at: datetime) -> bool:
     """Erases a message and the bot's answers to it, for good; returns whether it was stored."""
     lock_texts(session, erasing=True)
     _bury(session, [key], at)
-    session.execute(update(Reply).where(col(Reply.prompt_key) == key).values(prompt=None, text=None))
-    session.execute(
-        update(Duel).where(col(Duel.prompt_key) == key).values(prompt=None, left_text=None, right_text=None)
-    )
+    _empty_answers(session, col(Reply.prompt_key) == key, col(Duel.prompt_key) == key)
     return _changed(session, delete(Message).where(col(Message.key) == key)) > 0
+
+
+def edit_message(session: Session, key: MessageKey, text: str, at: datetime) -> bool:
+    """Puts the author's new wording, scrubbed, where the old one is stored; returns whether it was.
+
+    The bot's answers to the old wording lose their texts: they no longer answer what stands there. A wording that
+    leaves nothing erases the message.
+    """
+    lock_texts(session, erasing=True)
+    if not (wording := scrub(text).strip()):
+        return delete_message(session, key, at)
+    edited = update(Message).where(col(Message.key) == key).values(text=wording)
+    _empty_answers(session, col(Reply.prompt_key) == key, col(Duel.prompt_key) == key)
+    return _changed(session, edited) > 0
+
+
+def purge_channel(session: Session, channel: ChannelKey, at: datetime) -> ChannelPurge:
+    """Erases every text of the channel for good, and the reports on its answers; votes stay as bare counts."""
+    lock_texts(session, erasing=True)
+    keys = session.exec(select(Message.key).where(Message.channel == channel)).all()
+    _bury(session, keys, at)
+    replies, duels = _empty_answers(session, col(Reply.channel) == channel, col(Duel.channel) == channel)
+    session.execute(delete(Report).where(col(Report.channel) == channel))
+    return ChannelPurge(
+        messages=_changed(session, delete(Message).where(col(Message.channel) == channel)), replies=replies, duels=duels
+    )
 
 
 def forget_member(session: Session, member: MemberKey, at: datetime) -> ErasureReceipt:
@@ -111,17 +154,15 @@ def forget_member(session: Session, member: MemberKey, at: datetime) -> ErasureR
     keys = session.exec(select(Message.key).where(Message.member == member)).all()
     _bury(session, [*keys, member], at)
     session.execute(update(Tombstone).where(col(Tombstone.key) == member, col(Tombstone.at) < at).values(at=at))
-    emptied_reply = update(Reply).where(
-        col(Reply.prompt_member) == member, or_(col(Reply.prompt).is_not(None), col(Reply.text).is_not(None))
-    )
-    has_text = or_(*(column.is_not(None) for column in (Duel.prompt, Duel.left_text, Duel.right_text)))  # type: ignore[union-attr]
-    emptied_duel = update(Duel).where(col(Duel.prompt_member) == member, has_text)
+    replies, duels = _empty_answers(session, col(Reply.prompt_member) == member, col(Duel.prompt_member) == member)
+    session.execute(delete(Report).where(col(Report.member) == member))
+    session.execute(delete(ConsentAsk).where(col(ConsentAsk.member) == member))
     return ErasureReceipt(
         messages=_changed(session, delete(Message).where(col(Message.member) == member)),
-        replies=_changed(session, emptied_reply.values(prompt=None, text=None)),
+        replies=replies,
         feedback=_changed(session, delete(Feedback).where(col(Feedback.member) == member))
         + _changed(session, delete(DuelVote).where(col(DuelVote.member) == member)),
-        duels=_changed(session, emptied_duel.values(prompt=None, left_text=None, right_text=None)),
+        duels=duels,
         adapters=adapters,
     )
 
@@ -136,6 +177,8 @@ def export_member(session: Session, member: MemberKey) -> dict[str, Any]:
         "votes": _dump(session, Feedback, Feedback.member == member),
         "duels": _dump(session, Duel, Duel.prompt_member == member),
         "duel_votes": _dump(session, DuelVote, DuelVote.member == member),
+        "reports": _dump(session, Report, Report.member == member),
+        "consent_asked": _dump(session, ConsentAsk, ConsentAsk.member == member),
         "adapters": adapters_trained_on(session, member),
     }
 
@@ -225,6 +268,15 @@ def _tombstones(session: Session, messages: Sequence[NewMessage]) -> tuple[set[s
 def _stored(session: Session, messages: Sequence[NewMessage]) -> set[str]:
     keys = [message.key for message in messages]
     return set(session.connection().execute(_STORED, {"keys": keys}).scalars())
+
+
+def _empty_answers(session: Session, of_replies: Any, of_duels: Any) -> tuple[int, int]:
+    """Takes the texts out of the bot's answers; how many replies and duels had some."""
+    has_text = or_(col(Reply.prompt).is_not(None), col(Reply.text).is_not(None))
+    replies = update(Reply).where(of_replies, has_text).values(prompt=None, text=None)
+    of_duel = (col(Duel.prompt), col(Duel.left_text), col(Duel.right_text))
+    duels = update(Duel).where(of_duels, or_(*(column.is_not(None) for column in of_duel)))
+    return _changed(session, replies), _changed(session, duels.values(prompt=None, left_text=None, right_text=None))
 
 
 def _bury(session: Session, keys: Iterable[str], at: datetime) -> None:

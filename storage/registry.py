@@ -41,6 +41,11 @@ def ensure_voice(session: Session, name: VoiceName, system_prompt: str, lexicon:
     return session.get_one(Voice, name)
 
 
+def voice_names(session: Session) -> list[VoiceName]:
+    """Every voice, by name."""
+    return [VoiceName(name) for name in session.exec(select(Voice.name).order_by(Voice.name))]
+
+
 def register_adapter(session: Session, adapter: Adapter) -> Adapter:
     """The adapter's row; registering the same one again changes nothing.
 

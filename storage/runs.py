@@ -70,6 +70,12 @@ def latest_runs(session: Session, voice: VoiceName, limit: int) -> list[Run]:
     return list(session.exec(newest.limit(limit)))
 
 
+def ended_since(session: Session, voice: VoiceName, since: datetime) -> list[Run]:
+    """Runs that ended at or after `since`, oldest first."""
+    rows = select(Run).where(Run.voice == voice, col(Run.ended_at) >= since)
+    return list(session.exec(rows.order_by(col(Run.ended_at), col(Run.id))))
+
+
 def begin_stage(session: Session, run_id: RunId, stage: Stage, pid: int, at: datetime) -> Run:
     """The run, now running at `stage` in process `pid`. Raises RunError where it is over."""
     run = _unfinished(session, run_id)

@@ -60,6 +60,12 @@ _APPROVED = (
     .order_by(col(SlangTerm.freshness).desc(), col(SlangTerm.score).desc(), col(SlangTerm.term))
 )
 
+_BLOCKED = (
+    sqlalchemy.select(col(SlangTerm.term))
+    .where(col(SlangTerm.voice) == sqlalchemy.bindparam("voice"), col(SlangTerm.status) == SlangStatus.BLOCKED.value)
+    .order_by(col(SlangTerm.term))
+)
+
 
 def upsert_candidates(session: Session, voice: VoiceName, found: Sequence[TermFinding]) -> None:
     """Adds new terms to the review queue and refreshes the figures of known ones; a moderator's word stays."""
@@ -100,6 +106,11 @@ def glossary(session: Session, voice: VoiceName, at: datetime) -> list[GlossaryE
     """Approved terms that have not expired, freshest first."""
     rows = session.connection().execute(_APPROVED, {"voice": voice, "at": at})
     return [GlossaryEntry(row.term, row.gloss) for row in rows]
+
+
+def blocked_terms(session: Session, voice: VoiceName) -> tuple[str, ...]:
+    """Terms that the bot must not say in this voice."""
+    return tuple(session.connection().execute(_BLOCKED, {"voice": voice}).scalars())
 
 
 def terms(session: Session, voice: VoiceName, status: SlangStatus | None = None) -> list[SlangTerm]:

@@ -78,6 +78,16 @@ class Channel(SQLModel, table=True):
     created_at: datetime = _moment()
 
 
+class MovedChannel(SQLModel, table=True):
+    """A chat that got another id on its platform (a group that became a supergroup) stays the channel that it was."""
+
+    __tablename__ = "moved_channel"
+
+    key: str = Field(primary_key=True)
+    """Of the new id."""
+    channel: str
+
+
 class ConsentEvent(SQLModel, table=True):
     """One line of the append-only ledger; the last line for (member, channel, purpose) counts."""
 
@@ -343,3 +353,44 @@ class Identity(SQLModel, table=True):
     id: int = Field(default=1, primary_key=True)
     key_check: str
     created_at: datetime = _moment()
+
+
+class Posted(SQLModel, table=True):
+    """Which message of the bot shows which answer, so that reactions and replies to it find the answer."""
+
+    key: str = Field(primary_key=True)
+    reply_id: int = Field(foreign_key="reply.id", ondelete="CASCADE", index=True)
+
+
+class Report(SQLModel, table=True):
+    """A member's complaint about an answer, or about the bot in a chat; moderators settle it."""
+
+    __table_args__ = (UniqueConstraint("reply_id", "member"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, primary_key=True)
+    channel: str = Field(index=True)
+    member: str = Field(index=True)
+    """Who complains."""
+    reply_id: int | None = Field(default=None, foreign_key="reply.id", ondelete="CASCADE", nullable=True)
+    reason: str | None = _secret(default=None, nullable=True)
+    at: datetime = _moment()
+    settled_by: str | None = None
+    settled_at: datetime | None = _moment(default=None, nullable=True)
+
+
+class ConsentAsk(SQLModel, table=True):
+    """That a member was asked for consent in a chat, under which privacy text: nobody is asked twice."""
+
+    __tablename__ = "consent_ask"
+
+    member: str = Field(primary_key=True)
+    channel: str = Field(primary_key=True)
+    policy_version: str = Field(primary_key=True)
+    at: datetime = _moment()
+
+
+class Notice(SQLModel, table=True):
+    """That operators were told of a run's end in a chat: nobody is told twice, by whichever process."""
+
+    key: str = Field(primary_key=True)
+    at: datetime = _moment()

@@ -18,7 +18,7 @@ from nocap.cli import adapters, demo, gates, importing, retrain, serving, setup,
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
 
-LOGGING_COMMANDS = ("serve", "schedule")
+LOGGING_COMMANDS = ("serve", "bots", "schedule")
 """Long-running processes tell what they do; the others only what went wrong."""
 
 app = typer.Typer(

@@ -1,4 +1,4 @@
-"""`nocap serve`, `nocap chat`, `nocap schedule`, `nocap up`: the long-running faces."""
+"""`nocap serve`, `nocap bots`, `nocap chat`, `nocap schedule`, `nocap up`: the long-running faces."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nocap.cli.output import console
 
 
 def register(app: typer.Typer) -> None:
-    for command in (chat, up, serve, schedule):
+    for command in (chat, up, serve, bots, schedule):
         app.command()(command)
 
 
@@ -43,6 +43,16 @@ def serve(context: typer.Context) -> None:
     run_server(call.settings, tokens, preload=deployed_adapters(call.database))
 
 
+def bots(context: typer.Context) -> None:
+    """Run the Discord and Telegram bots that have a token, until SIGTERM or Ctrl-C."""
+    import asyncio
+
+    from nocap.app import run_bots, until_signal
+
+    call = invocation(context)
+    asyncio.run(until_signal(run_bots(call.settings, call.database)))
+
+
 def schedule(context: typer.Context) -> None:
     """Start retrains when they are due, until SIGTERM."""
     from nocap.app import run_scheduler
@@ -53,11 +63,13 @@ def schedule(context: typer.Context) -> None:
 
 def up(context: typer.Context) -> None:
     """Run everything that is configured under one supervisor, until SIGTERM or Ctrl-C."""
+    from nocap.app import has_bots
     from nocap.supervisor import Child, supervise
 
     call = invocation(context)
     call.database.close()
     wanted = ["serve"] if call.settings.inference.backend == "embedded" else []
+    wanted += ["bots"] if has_bots(call.settings) else []
     wanted += ["schedule"] if call.settings.retrain.schedule else []
     children = [Child(name, [*call.command(), name]) for name in wanted]
     supervise(children, lambda line: console(stderr=True).print(line, markup=False))

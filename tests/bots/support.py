@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -61,7 +62,7 @@ class World:
         self.settings = settings
         self.backend = FakeBackend()
         self.now = START
-        self._limits = limits
+        self.limits = limits
         self._messages = 0
         self.restart()
 
@@ -69,7 +70,7 @@ class World:
         """A new process over the same database and backend."""
         client = BackendClient("http://fake", timeout_seconds=5, transport=self.backend.transport())
         self.responder = RoutedResponder(Router(self._deployment), [Replica(client)], str)
-        limits = self._limits or RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
+        limits = self.limits or RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
         self.conversation = Conversation(
             self.database, self.responder, self.settings, self.clock, limits=limits, seed=1
         )
@@ -139,8 +140,16 @@ class World:
 
 
 @contextmanager
-def world(folder: Path, *, limits: RateLimits | None = None, plain: bool = True, **chat: object) -> Iterator[World]:
-    settings = Settings(data_dir=folder, chat=chat)  # type: ignore[arg-type]
+def world(
+    folder: Path,
+    *,
+    limits: RateLimits | None = None,
+    plain: bool = True,
+    discord: dict[str, object] | None = None,
+    bots: dict[str, object] | None = None,
+    **chat: object,
+) -> Iterator[World]:
+    settings = Settings(data_dir=folder, chat=chat, discord=discord or {}, bots=bots or {})  # type: ignore[arg-type]
     keyring = (PlainKeyring if plain else Keyring)(bytes(32))
     (folder / "nocap.db").write_bytes(_empty_database())
     database = Database.open(settings.database_url, keyring)
@@ -148,6 +157,14 @@ def world(folder: Path, *, limits: RateLimits | None = None, plain: bool = True,
         yield World(folder, database, settings, limits)
     finally:
         database.close()
+
+
+async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    """Waits for what no request tells of, such as the database."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not condition():
+        assert asyncio.get_running_loop().time() < deadline, "it did not come to pass"
+        await asyncio.sleep(0.02)
 
 
 @cache

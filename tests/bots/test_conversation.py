@@ -14,7 +14,7 @@ from bots import messages
 from bots.limits import RateLimits
 from bots.turn import Outcome
 from nocap.domain import ChannelKey, ChannelMode, MessageKey, Provenance, Purpose, SlangStatus, VoiceName, Vote
-from nocap.errors import InputError, StorageError
+from nocap.errors import InputError, NotPermitted, StorageError
 from storage.channels import get_channel, set_channel
 from storage.feedback import feedback_since
 from storage.messages import recent_messages
@@ -377,3 +377,101 @@ def _raise(error: Exception):  # type: ignore[no-untyped-def]
         raise error
 
     return fail
+
+
+async def test_a_deleted_message_leaves_database_and_memory(bot: World) -> None:
+    bot.collect()
+    bot.consent(ADA)
+    incoming = bot.incoming(f"my {SENTINEL}")
+    async for _ in await bot.conversation.turn(incoming):
+        pass
+    assert await bot.conversation.deleted(incoming.message_key)
+    assert stored_texts(bot) == []
+    assert (replies(bot)[0].prompt, replies(bot)[0].text) == (None, None)
+    await bot.ask("hi")
+    assert SENTINEL not in str(bot.backend.chats[-1]["messages"])
+
+
+async def test_a_message_deleted_while_it_is_answered_is_not_kept_either(bot: World) -> None:
+    bot.collect()
+    bot.consent(ADA)
+    incoming = bot.incoming(f"my {SENTINEL}")
+    turn = await bot.conversation.turn(incoming)
+    await bot.conversation.deleted(incoming.message_key)
+    async for _ in turn:
+        pass
+    assert stored_texts(bot) == []
+    assert (replies(bot)[0].prompt, replies(bot)[0].text) == (None, None)
+    assert bot.conversation.memory.recall(CHANNEL) == ()
+
+
+async def test_an_edit_replaces_what_is_stored(bot: World) -> None:
+    bot.collect()
+    bot.consent(ADA)
+    incoming = bot.incoming(f"my {SENTINEL}")
+    async for _ in await bot.conversation.turn(incoming):
+        pass
+    await bot.conversation.edited(incoming.message_key, "something else, call +1 202 555 0143")
+    (text,) = stored_texts(bot)
+    assert text.startswith("something else") and "0143" not in text
+    assert replies(bot)[0].prompt is None
+    assert not await bot.conversation.edited(MessageKey("f" * 32), "never seen")
+
+
+async def test_a_thread_has_talk_of_its_own_under_the_channels_settings(bot: World) -> None:
+    thread = ChannelKey("7" * 32)
+    await bot.ask("said in the channel")
+    await bot.ask("said in the thread", thread=thread)
+    assert "in the channel" not in str(bot.backend.chats[-1]["messages"])
+    await bot.ask("and then?", thread=thread)
+    assert "in the thread" in str(bot.backend.chats[-1]["messages"])
+    with bot.database.write() as session:
+        set_channel(session, CHANNEL, mode=ChannelMode.OFF)
+    assert (await bot.ask("hi", thread=thread)).text == ""
+
+
+async def test_a_reply_has_its_chain_as_context_even_after_a_restart(bot: World) -> None:
+    bot.collect()
+    bot.consent(ADA)
+    answer = MessageKey("9" * 32)
+    incoming = bot.incoming("about cats")
+    turn = await bot.conversation.turn(incoming)
+    async for _ in turn:
+        pass
+    await bot.conversation.posted(incoming, turn, [answer])
+    await bot.ask("about dogs")
+    for _ in range(2):
+        await bot.ask("go on", reply_to=answer)
+        prompt = [one["content"] for one in bot.backend.chats[-1]["messages"][1:]]
+        assert prompt == ["about cats", "base speaking", "go on"]
+        bot.restart()
+    assert await bot.conversation.reply_of(answer) == turn.reply_id
+
+
+async def test_a_voter_in_a_frenzy_is_capped(bot: World) -> None:
+    turn = await bot.ask("hi")
+    assert turn.reply_id is not None
+    with pytest.raises(NotPermitted, match="lot of votes"):
+        for number in range(100):
+            await bot.conversation.vote(turn.reply_id, BEN, Vote.UP if number % 2 else None)
+
+
+async def test_members_pile_nothing_up_on_a_slow_backend(bot: World) -> None:
+    bot.backend.gate = asyncio.Event()
+    foreign = {"provenance": Provenance.TELEGRAM_MESSAGE, "platform": "telegram"}
+    tasks = [asyncio.create_task(bot.ask(f"hello {number}", **foreign)) for number in range(6)]
+    for _, told in zip(range(3), asyncio.as_completed(tasks), strict=False):
+        assert (await told).text == messages.STILL_THINKING
+    bot.backend.gate.set()
+    texts = [turn.text for turn in await asyncio.gather(*tasks)]
+    assert texts.count("base speaking") == 3
+    assert texts.count(messages.STILL_THINKING) == 3
+
+
+async def test_what_is_overheard_is_stored_only_with_consent_and_gets_no_answer(bot: World) -> None:
+    bot.collect()
+    bot.consent(ADA)
+    assert await bot.conversation.overheard(bot.incoming("just chatting"))
+    assert not await bot.conversation.overheard(bot.incoming("me too", BEN))
+    assert stored_texts(bot) == ["just chatting"]
+    assert (bot.backend.chats, bot.conversation.memory.recall(CHANNEL)) == ([], ())

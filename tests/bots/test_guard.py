@@ -82,3 +82,17 @@ def test_streaming_says_exactly_what_the_whole_text_would(words: list[str], data
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12))) if data else list(range(len(text)))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     assert "".join(asyncio.run(said(pieces))) == guard(text)
+
+
+async def test_a_blocked_phrase_is_never_said_however_it_is_cut_into_pieces() -> None:
+    said = "well, Bad   Phrase here and badly phrased, bad phrase."
+    blocked = ("bad phrase", "zzz")
+    expected = "well, ************ here and badly phrased, **********."
+    assert guard(said, blocked) == expected
+    for size in (1, 3, 7, 100):
+
+        async def pieces(size: int = size) -> AsyncIterator[str]:
+            for start in range(0, len(said), size):
+                yield said[start : start + size]
+
+        assert "".join([piece async for piece in guarded(pieces(), blocked)]) == expected

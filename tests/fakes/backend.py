@@ -97,6 +97,8 @@ class FakeBackend:
         self.loads: list[tuple[str, str]] = []
         self.answers_cancelled = 0
         self.was_asked = asyncio.Event()
+        self.pause_seconds = 0.0
+        """Before every piece, as a model takes its time."""
         self.gate: asyncio.Event | None = None
         """If set, answers wait for it before their first piece."""
 
@@ -178,6 +180,7 @@ class FakeBackend:
                         raise ConnectionCut
                     return
                 if piece is not None:
+                    await asyncio.sleep(self.pause_seconds)
                     yield _event(model, {"content": piece})
             yield _event(model, {}, "stop") + b"data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):

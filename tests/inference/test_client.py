@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import httpx
@@ -275,3 +276,36 @@ def test_events_are_the_same_however_the_bytes_are_cut(texts: list[str], data: s
         return [event async for event in event_data(stream())]
 
     assert asyncio.run(collect()) == texts
+
+
+async def test_one_connection_carries_many_answers() -> None:
+    from aiohttp import web
+
+    seen: set[object] = set()
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        seen.add(request.transport)
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for delta, reason in (({"content": "hi"}, None), ({}, "stop")):
+            choice = {"index": 0, "delta": delta, "finish_reason": reason}
+            await response.write(f"data: {json.dumps({'model': 'base', 'choices': [choice]})}\n\n".encode())
+        await response.write(b"data: [DONE]\n\n")
+        return response
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", chat)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+    client = BackendClient(f"http://127.0.0.1:{port}")
+    try:
+        for _ in range(5):
+            reply = await client.chat(BASE, [ChatMessage("user", "hi")], SamplingOptions())
+            assert "".join([piece async for piece in reply]) == "hi"
+    finally:
+        await client.aclose()
+        await runner.cleanup()
+    assert len(seen) == 1

@@ -4,7 +4,7 @@ import pytest
 
 from nocap.domain import ChannelKey, ChannelMode, VoiceName
 from nocap.errors import InputError
-from storage.channels import ensure_channel, get_channel, set_channel
+from storage.channels import ensure_channel, get_channel, move_channel, moved_channels, set_channel
 from storage.database import Database
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -40,3 +40,12 @@ def test_settings_not_given_stay(database: Database) -> None:
 def test_an_unknown_channel_cannot_be_set(database: Database) -> None:
     with database.write() as session, pytest.raises(InputError, match="no channel c1"):
         set_channel(session, KEY, collect=True)
+
+
+def test_a_chat_that_moves_twice_stays_the_channel_that_it_was(database: Database) -> None:
+    second, third = ChannelKey("second"), ChannelKey("third")
+    with database.write() as session:
+        assert move_channel(session, KEY, second, NOW)
+        assert not move_channel(session, KEY, second, NOW), "the platform says so in both chats"
+        assert move_channel(session, second, third, NOW)
+        assert moved_channels(session) == {second: KEY, third: KEY}

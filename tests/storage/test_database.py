@@ -148,8 +148,8 @@ def test_an_older_schema_is_not_opened_but_pointed_to_the_upgrade(
     empty_url: str, keyring: Keyring, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Database.open(empty_url, keyring, create=True).close()
-    monkeypatch.setattr("storage.database.HEAD", "0002")
-    with pytest.raises(StorageError, match=r"at schema 0001, this nocap needs 0002; run `nocap db upgrade`"):
+    monkeypatch.setattr("storage.database.HEAD", "9999")
+    with pytest.raises(StorageError, match=rf"at schema {HEAD}, this nocap needs 9999; run `nocap db upgrade`"):
         Database.open(empty_url, keyring)
 
 

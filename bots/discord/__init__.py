@@ -1,0 +1,1 @@
+"""The Discord bot: discord.py on the wire, `bots.core` for everything that is said and kept."""

@@ -1,0 +1,651 @@
+"""A Discord on loopback: its HTTP API and its gateway, as far as a bot can tell; every request is written down.
+
+What it insists on, as Discord does: heartbeats, an answer to an interaction within three seconds, messages of at most
+2,000 characters, message content only for bots that may see it, and requests that fit its own API description.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import re
+import zlib
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from tests.fakes import discord_spec
+
+BOT, GUILD, GENERAL, RANDOM, CATEGORY, THREAD, PRIVATE_THREAD, DM = 1000, 1, 10, 11, 12, 13, 14, 20
+ADA, BEN, MOD, OPERATOR, OTHER_BOT = 100, 101, 102, 103, 104
+ALL_PERMISSIONS, MEMBER_PERMISSIONS = "8", "104324673"
+MANAGE_CHANNELS = str(int(MEMBER_PERMISSIONS) | 1 << 4)
+MESSAGE_CONTENT_INTENT = 1 << 15
+INTERACTION_SECONDS = 3.0
+EPOCH_MILLISECONDS = 1420070400000
+
+
+@dataclass
+class Seen:
+    """A request that was made."""
+
+    method: str
+    path: str
+    body: Any
+    at: float
+    files: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass
+class Fault:
+    """The next request to a path that matches is answered so."""
+
+    path: str
+    status: int
+    body: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    method: str = "POST"
+
+
+@dataclass
+class Session:
+    """A gateway session; `sent` is kept for a resume."""
+
+    id: str
+    intents: int
+    shard: tuple[int, int]
+    socket: web.WebSocketResponse | None
+    deflate: Any
+    sequence: int = 0
+    sent: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass
+class Interaction:
+    """What became of one interaction."""
+
+    id: str
+    token: str
+    channel_id: int
+    created: float
+    callback: dict[str, Any] | None = None
+    answered_after: float | None = None
+    message: dict[str, Any] | None = None
+    followups: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> list[str]:
+        """Every text that was shown, the first one as it stands now."""
+        first = [self.message["content"]] if self.message else []
+        return first + [one["content"] for one in self.followups]
+
+
+class FakeDiscord:
+    def __init__(self) -> None:
+        self.requests: list[Seen] = []
+        self.violations: list[str] = []
+        self.faults: deque[Fault] = deque()
+        self.messages: dict[int, dict[str, Any]] = {}
+        self.sessions: dict[str, Session] = {}
+        self.identifies: list[dict[str, Any]] = []
+        self.resumes: list[dict[str, Any]] = []
+        self.heartbeats = 0
+        self.commands: list[dict[str, Any]] = []
+        self.interactions: dict[str, Interaction] = {}
+        self.invalidates_resumes = False
+        self.shards = 1
+        self.remaining_headers = True
+        self.permissions: dict[int, str] = {MOD: MANAGE_CHANNELS}
+        self.token = "the-token"
+        self.url = ""
+        self.extra_channels: list[dict[str, Any]] = []
+        self.keeps_all = True
+        """Off for soaks: requests and messages are not kept, only counted by `on_post`."""
+        self.on_post: Callable[[dict[str, Any]], None] | None = None
+        """Called with every message that the bot posts in a channel."""
+        self._ids = itertools.count((int(datetime.now(UTC).timestamp() * 1000) - EPOCH_MILLISECONDS) << 22, 1)
+        self._changed = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> FakeDiscord:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_get("/gateway", self._gateway)
+        app.router.add_route("*", "/api/v10/{tail:.*}", self._http)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        self.url = f"127.0.0.1:{port}"
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        for session in self.sessions.values():
+            if session.socket is not None:
+                await session.socket.close()
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    # What a test does
+
+    async def say(
+        self,
+        author: int,
+        text: str,
+        *,
+        channel: int = GENERAL,
+        mention: bool = True,
+        reply_to: dict[str, Any] | None = None,
+        pings: bool = True,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """A member's message arrives; by default it mentions the bot, and a reply to the bot pings it."""
+        content = f"<@{BOT}> {text}" if mention and channel != DM else text
+        message = self._message(author, content, channel, **fields)
+        if f"<@{BOT}>" in content:
+            message["mentions"] = [_user(BOT)]
+        if reply_to is not None:
+            is_ours = reply_to["author"]["id"] == str(BOT)
+            message["mentions"] = message["mentions"] or ([_user(BOT)] if is_ours and pings else [])
+            message |= {
+                "type": 19,
+                "referenced_message": reply_to,
+                "message_reference": {"message_id": reply_to["id"], "channel_id": reply_to["channel_id"]},
+            }
+        if self.keeps_all:
+            self.messages[int(message["id"])] = message
+        await self.dispatch("MESSAGE_CREATE", message)
+        return message
+
+    async def press(self, user: int, custom_id: str, message: dict[str, Any]) -> Interaction:
+        """A button is pressed; the interaction once its callback has come or its time is over."""
+        data = {"custom_id": custom_id, "component_type": 2}
+        return await self._interact(user, 3, data, int(message["channel_id"]), message=message)
+
+    async def command(self, user: int, path: str, *, channel: int = GENERAL, **options: Any) -> Interaction:
+        """`path` is a command, with its subcommands after spaces; integers stand for channels."""
+        name, *rest = path.split(" ")
+        resolved: dict[str, Any] = {}
+        values = [_option(key, value, self, resolved) for key, value in options.items()]
+        for sub, kind in zip(reversed(rest), [1] + [2] * 5, strict=False):
+            values = [{"name": sub, "type": kind, "options": values}]
+        data = {"id": "777", "name": name, "type": 1, "options": values, "resolved": resolved}
+        return await self._interact(user, 2, data, channel)
+
+    async def menu(self, user: int, name: str, message: dict[str, Any]) -> Interaction:
+        """A context menu on a message."""
+        data = {"id": "778", "name": name, "type": 3, "target_id": message["id"]}
+        data["resolved"] = {"messages": {message["id"]: message}}
+        return await self._interact(user, 2, data, int(message["channel_id"]))
+
+    async def dispatch(self, event: str, data: dict[str, Any], *, only: Session | None = None) -> None:
+        for session in [only] if only else list(self.sessions.values()):
+            payload = {"op": 0, "t": event, "d": self._visible(event, data, session), "s": session.sequence + 1}
+            session.sequence += 1
+            if self.keeps_all:
+                session.sent.append(payload)
+            await self._send(session, payload)
+
+    async def drop(self, *, code: int = 4000) -> None:
+        """The gateway's connections break."""
+        for session in self.sessions.values():
+            if session.socket is not None:
+                socket, session.socket = session.socket, None
+                await socket.close(code=code)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 15.0) -> Any:
+        """Waits until the condition holds; what it gave."""
+        async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(condition), seconds)
+        return condition()
+
+    def posts(self, channel: int | None = None) -> list[dict[str, Any]]:
+        """The bot's messages as they stand now, oldest first."""
+        ours = [one for one in self.messages.values() if one["author"]["id"] == str(BOT)]
+        return [one for one in ours if channel is None or one["channel_id"] == str(channel)]
+
+    def made(self, method: str, pattern: str) -> list[Seen]:
+        return [one for one in self.requests if one.method == method and re.fullmatch(pattern, one.path)]
+
+    # HTTP
+
+    async def _http(self, request: web.Request) -> web.Response:
+        path = "/" + request.match_info["tail"]
+        body, files = await _body(request)
+        if self.keeps_all:
+            self.requests.append(Seen(request.method, path, body, asyncio.get_running_loop().time(), files))
+        if self.keeps_all and discord_spec.is_here() and not files:
+            self.violations += discord_spec.violations(request.method, path, body)
+        for fault in self.faults:
+            if fault.method == request.method and re.fullmatch(fault.path, path):
+                self.faults.remove(fault)
+                return _json(fault.body, status=fault.status, headers={"Via": "1.1 fake", **fault.headers})
+        response = await self._answer(request, path, body, files)
+        if self.remaining_headers:
+            bucket = re.sub(r"\d+", "N", path)
+            response.headers.update(
+                {
+                    "X-RateLimit-Limit": "500",
+                    "X-RateLimit-Remaining": "499",
+                    "X-RateLimit-Reset-After": "1",
+                    "X-RateLimit-Bucket": bucket.replace("/", "-"),
+                }
+            )
+        async with self._changed:
+            self._changed.notify_all()
+        return response
+
+    async def _answer(self, request: web.Request, path: str, body: Any, files: dict[str, bytes]) -> web.Response:
+        needs_token = not path.startswith(("/interactions/", "/webhooks/"))
+        if needs_token and request.headers.get("Authorization") != f"Bot {self.token}":
+            return _refused(401, 0, "401: Unauthorized")
+        parts = path.strip("/").split("/")
+        match (request.method, *parts):
+            case ("GET", "users", "@me"):
+                return _json(_user(BOT))
+            case ("GET", "oauth2", "applications", "@me") | ("GET", "applications", "@me"):
+                return _json(self._application())
+            case ("GET", "gateway", "bot"):
+                limit = {"total": 1000, "remaining": 999, "reset_after": 1000, "max_concurrency": 1}
+                url = f"ws://{self.url}/gateway"
+                return _json({"url": url, "shards": self.shards, "session_start_limit": limit})
+            case ("PUT", "applications", _, "commands"):
+                self.commands = body
+                return _json([self._registered(one, index) for index, one in enumerate(body)])
+            case ("POST", "channels", _, "typing"):
+                return web.Response(status=204)
+            case ("POST", "channels", channel, "messages"):
+                return self._created(int(channel), body)
+            case ("GET", "channels", _, "messages", message_id):
+                found = self.messages.get(int(message_id))
+                return _json(found) if found else _refused(404, 10008, "Unknown Message")
+            case ("PATCH", "channels", _, "messages", message_id):
+                return self._edited(self.messages.get(int(message_id)), body)
+            case ("DELETE", "channels", _, "messages", message_id):
+                self.messages.pop(int(message_id), None)
+                return web.Response(status=204)
+            case ("POST", "interactions", interaction_id, token, "callback"):
+                return self._callback(self.interactions.get(token), interaction_id, body, files)
+            case ("POST" | "PATCH" | "GET", "webhooks", _, token, *rest):
+                return self._webhook(request.method, self.interactions.get(token), rest, body, files)
+        return _refused(404, 0, f"404: Not Found {path}")
+
+    def _created(self, channel: int, body: dict[str, Any]) -> web.Response:
+        if problem := _too_long(body):
+            return problem
+        message = self._message(BOT, body.get("content", ""), channel, components=body.get("components", []))
+        reference = body.get("message_reference")
+        if reference and int(reference["message_id"]) in self.messages:
+            message |= {"type": 19, "message_reference": reference}
+        if self.keeps_all:
+            self.messages[int(message["id"])] = message
+        if self.on_post is not None:
+            self.on_post({**message, "message_reference": reference})
+        return _json(message)
+
+    def _edited(self, message: dict[str, Any] | None, body: dict[str, Any]) -> web.Response:
+        if message is None:
+            return _refused(404, 10008, "Unknown Message")
+        if problem := _too_long(body):
+            return problem
+        message |= {key: body[key] for key in ("content", "components") if body.get(key) is not None}
+        return _json(message)
+
+    def _callback(
+        self, interaction: Interaction | None, interaction_id: str, body: dict[str, Any], files: dict[str, bytes]
+    ) -> web.Response:
+        if interaction is None or interaction.id != interaction_id or self._is_late(interaction):
+            return _refused(404, 10062, "Unknown interaction")
+        if interaction.callback is not None:
+            return _refused(400, 40060, "Interaction has already been acknowledged.")
+        if problem := _too_long(body.get("data") or {}):
+            return problem
+        interaction.callback, interaction.answered_after = body, self._now() - interaction.created
+        interaction.files |= files
+        data = body.get("data") or {}
+        if body["type"] in (4, 7):
+            shown = self._message(BOT, data.get("content", ""), interaction.channel_id)
+            shown |= {"components": data.get("components", []), "flags": data.get("flags", 0)}
+            interaction.message = shown
+            if not data.get("flags", 0) & 64:
+                self.messages[int(shown["id"])] = shown
+        return _json(
+            {"interaction": {"id": interaction.id, "type": 2, "response_message_id": "1"}}
+            if interaction.message is None
+            else {
+                "interaction": {"id": interaction.id, "type": 2, "response_message_id": interaction.message["id"]},
+                "resource": {"type": body["type"], "message": interaction.message},
+            }
+        )
+
+    def _webhook(
+        self, method: str, interaction: Interaction | None, rest: list[str], body: Any, files: dict[str, bytes]
+    ) -> web.Response:
+        if interaction is None or interaction.callback is None:
+            return _refused(404, 10015, "Unknown Webhook")
+        if method != "GET" and (problem := _too_long(body)):
+            return problem
+        interaction.files |= files
+        flags = (interaction.callback.get("data") or {}).get("flags", 0)
+        if rest == ["messages", "@original"] or (method == "POST" and interaction.message is None):
+            if interaction.message is None:
+                shown = self._message(BOT, "", interaction.channel_id) | {"flags": flags}
+                interaction.message = shown
+                if not flags & 64:
+                    self.messages[int(shown["id"])] = shown
+            return self._edited(interaction.message, body) if method != "GET" else _json(interaction.message)
+        if method == "POST":
+            shown = self._message(BOT, body.get("content", ""), interaction.channel_id)
+            shown |= {"components": body.get("components", []), "flags": body.get("flags", 0)}
+            interaction.followups.append(shown)
+            if not body.get("flags", 0) & 64:
+                self.messages[int(shown["id"])] = shown
+            return _json(shown)
+        return self._edited(self.messages.get(int(rest[1])), body)
+
+    # The gateway
+
+    async def _gateway(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=True)
+        await socket.prepare(request)
+        deflate = zlib.compressobj() if request.query.get("compress") == "zlib-stream" else None
+        session = Session("", 0, (0, 1), socket, deflate)
+        await self._send(session, {"op": 10, "d": {"heartbeat_interval": 500}})
+        async for message in socket:
+            if message.type is not WSMsgType.TEXT:
+                break
+            session = await self._received(session, json.loads(message.data))
+        if session.socket is socket:
+            session.socket = None
+        return socket
+
+    async def _received(self, session: Session, payload: dict[str, Any]) -> Session:
+        match payload["op"]:
+            case 1:
+                self.heartbeats += 1
+                await self._send(session, {"op": 11})
+            case 2:
+                session = await self._identified(session, payload["d"])
+            case 6:
+                session = await self._resumed(session, payload["d"])
+        async with self._changed:
+            self._changed.notify_all()
+        return session
+
+    async def _identified(self, session: Session, data: dict[str, Any]) -> Session:
+        self.identifies.append(data)
+        if data["token"] != self.token:
+            assert session.socket is not None
+            await session.socket.close(code=4004)
+            return session
+        session.id = f"session-{len(self.identifies)}"
+        session.intents = data["intents"]
+        session.shard = tuple(data.get("shard", (0, 1)))  # type: ignore[assignment]
+        self.sessions = {key: one for key, one in self.sessions.items() if one.shard != session.shard}
+        self.sessions[session.id] = session
+        ready = {
+            "v": 10,
+            "user": _user(BOT),
+            "guilds": [{"id": str(GUILD), "unavailable": True}],
+            "session_id": session.id,
+            "resume_gateway_url": f"ws://{self.url}/gateway",
+            "application": {"id": str(BOT), "flags": 0},
+            "shard": list(session.shard),
+        }
+        await self.dispatch("READY", ready, only=session)
+        if (GUILD >> 22) % session.shard[1] == session.shard[0]:
+            await self.dispatch("GUILD_CREATE", self._guild(), only=session)
+        return session
+
+    async def _resumed(self, session: Session, data: dict[str, Any]) -> Session:
+        self.resumes.append(data)
+        old = self.sessions.get(data["session_id"])
+        if old is None or self.invalidates_resumes:
+            self.sessions.pop(data["session_id"], None)
+            await self._send(session, {"op": 9, "d": False})
+            return session
+        old.socket, old.deflate = session.socket, session.deflate
+        for payload in [one for one in old.sent if one["s"] > data["seq"]]:
+            await self._send(old, payload)
+        await self.dispatch("RESUMED", {}, only=old)
+        return old
+
+    async def _send(self, session: Session, payload: dict[str, Any]) -> None:
+        if session.socket is None or session.socket.closed:
+            return
+        raw = json.dumps(payload)
+        if session.deflate is None:
+            await session.socket.send_str(raw)
+        else:
+            packed = session.deflate.compress(raw.encode()) + session.deflate.flush(zlib.Z_SYNC_FLUSH)
+            await session.socket.send_bytes(packed)
+
+    def _visible(self, event: str, data: dict[str, Any], session: Session) -> dict[str, Any]:
+        """Without the Message Content intent, only what is for the bot can be read."""
+        if not event.startswith("MESSAGE_") or "content" not in data or session.intents & MESSAGE_CONTENT_INTENT:
+            return data
+        is_for_bot = data["channel_id"] == str(DM) or any(one["id"] == str(BOT) for one in data.get("mentions", []))
+        return data if is_for_bot else {**data, "content": "", "attachments": [], "components": []}
+
+    # Interactions
+
+    async def _interact(self, user: int, kind: int, data: dict[str, Any], channel: int, **fields: Any) -> Interaction:
+        interaction = Interaction(self._id(), f"token-{self._id()}", channel, self._now())
+        self.interactions[interaction.token] = interaction
+        payload = {
+            "id": interaction.id,
+            "application_id": str(BOT),
+            "type": kind,
+            "data": data,
+            "token": interaction.token,
+            "version": 1,
+            "channel_id": str(channel),
+            "channel": self._channel(channel),
+            "locale": "en-US",
+            "entitlements": [],
+            "authorizing_integration_owners": {},
+            "context": 1 if channel == DM else 0,
+            "app_permissions": ALL_PERMISSIONS,
+            "attachment_size_limit": 10_000_000,
+            **fields,
+        }
+        if channel == DM:
+            payload["user"] = _user(user)
+        else:
+            rights = self.permissions.get(user, MEMBER_PERMISSIONS)
+            roles = [str(role) for role, holder in self._roles().items() if holder == user]
+            payload |= {
+                "guild_id": str(GUILD),
+                "guild": {"id": str(GUILD), "locale": "en-US", "features": []},
+                "member": {**_member(user), "roles": roles, "permissions": rights},
+            }
+        await self.dispatch("INTERACTION_CREATE", payload)
+        await self.until(lambda: interaction.callback or self._is_late(interaction), INTERACTION_SECONDS + 2)
+        return interaction
+
+    def _is_late(self, interaction: Interaction) -> bool:
+        return interaction.callback is None and self._now() - interaction.created > INTERACTION_SECONDS
+
+    # Objects
+
+    def _roles(self) -> dict[int, int]:
+        """A role of its own for everyone with special permissions: role id and holder."""
+        return {9000 + user: user for user in self.permissions}
+
+    def _guild(self) -> dict[str, Any]:
+        roles = [_role(GUILD, MEMBER_PERMISSIONS)]
+        roles += [_role(role, self.permissions[user]) for role, user in self._roles().items()]
+        return {
+            "id": str(GUILD),
+            "name": "Guild",
+            "owner_id": "1",
+            "roles": roles,
+            "emojis": [],
+            "features": [],
+            "channels": [self._channel(one) for one in (GENERAL, RANDOM, CATEGORY)] + self.extra_channels,
+            "threads": [self._channel(THREAD), self._channel(PRIVATE_THREAD)],
+            "members": [],
+            "member_count": 5,
+            "verification_level": 0,
+            "default_message_notifications": 0,
+            "explicit_content_filter": 0,
+            "mfa_level": 0,
+            "premium_tier": 0,
+            "preferred_locale": "en-US",
+            "nsfw_level": 0,
+            "system_channel_flags": 0,
+            "afk_timeout": 60,
+            "large": False,
+            "unavailable": False,
+            "joined_at": _now_iso(),
+            "voice_states": [],
+            "presences": [],
+            "stickers": [],
+            "stage_instances": [],
+            "guild_scheduled_events": [],
+            "soundboard_sounds": [],
+        }
+
+    def _channel(self, channel: int) -> dict[str, Any]:
+        if channel == DM:
+            return {"id": str(DM), "type": 1, "recipients": [_user(ADA)], "last_message_id": None, "flags": 0}
+        base = {"id": str(channel), "guild_id": str(GUILD), "flags": 0, "position": 0, "permission_overwrites": []}
+        if channel == CATEGORY:
+            return {**base, "type": 4, "name": "category"}
+        if channel in (THREAD, PRIVATE_THREAD):
+            metadata = {
+                "archived": False,
+                "auto_archive_duration": 60,
+                "archive_timestamp": _now_iso(),
+                "locked": False,
+            }
+            kind = 11 if channel == THREAD else 12
+            counts = {"message_count": 0, "member_count": 1, "total_message_sent": 0, "rate_limit_per_user": 0}
+            more = {"parent_id": str(GENERAL), "owner_id": str(ADA), "thread_metadata": metadata, **counts}
+            return {**base, "type": kind, "name": "thread", **more}
+        name = {GENERAL: "general", RANDOM: "random"}.get(channel, f"channel-{channel}")
+        return {
+            **base,
+            "type": 0,
+            "name": name,
+            "parent_id": str(CATEGORY) if channel == RANDOM else None,
+            "nsfw": False,
+        }
+
+    def _message(self, author: int, content: str, channel: int, **fields: Any) -> dict[str, Any]:
+        message = {
+            "id": self._id(),
+            "channel_id": str(channel),
+            "author": _user(author),
+            "content": content,
+            "timestamp": _now_iso(),
+            "edited_timestamp": None,
+            "tts": False,
+            "mention_everyone": False,
+            "mentions": [],
+            "mention_roles": [],
+            "attachments": [],
+            "embeds": [],
+            "pinned": False,
+            "type": 0,
+            "flags": 0,
+            "components": [],
+            **fields,
+        }
+        if channel != DM:
+            message |= {"guild_id": str(GUILD), "member": _member(author)}
+        return message
+
+    def _application(self) -> dict[str, Any]:
+        return {
+            "id": str(BOT),
+            "name": "nocap",
+            "icon": None,
+            "description": "",
+            "bot_public": True,
+            "bot_require_code_grant": False,
+            "verify_key": "0",
+            "flags": 1 << 19,
+            "owner": _user(OPERATOR),
+            "team": None,
+            "summary": "",
+        }
+
+    def _registered(self, command: dict[str, Any], index: int) -> dict[str, Any]:
+        filled = {"id": str(5000 + index), "application_id": str(BOT), "version": "1", "description": ""}
+        return {**filled, "dm_permission": True, "default_member_permissions": None, "nsfw": False, **command}
+
+    def _id(self) -> str:
+        return str(next(self._ids))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def buttons(message: dict[str, Any]) -> dict[str, str]:
+    """The message's buttons: label or emoji, and custom id."""
+    found = [item for row in message.get("components", []) for item in row["components"]]
+    return {one.get("label") or one["emoji"]["name"]: one["custom_id"] for one in found}
+
+
+async def _body(request: web.Request) -> tuple[Any, dict[str, bytes]]:
+    if not request.can_read_body:
+        return None, {}
+    if request.content_type == "application/json":
+        raw = await request.text()
+        return (json.loads(raw) if raw else None), {}
+    form = await request.post()
+    files = {one.filename: one.file.read() for one in form.values() if isinstance(one, web.FileField)}
+    return json.loads(str(form["payload_json"])), files
+
+
+def _json(data: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """With the bare content type that Discord sends, and discord.py looks for."""
+    response = web.json_response(data, status=status, headers=headers)
+    response.charset = None
+    return response
+
+
+def _too_long(body: dict[str, Any]) -> web.Response | None:
+    if len(body.get("content") or "") > 2000:
+        return _refused(400, 50035, "Invalid Form Body")
+    return None
+
+
+def _refused(status: int, code: int, message: str) -> web.Response:
+    return _json({"code": code, "message": message}, status=status, headers={"Via": "1.1 fake"})
+
+
+def _option(key: str, value: Any, server: FakeDiscord, resolved: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(value, int):
+        channel = {**server._channel(value), "permissions": ALL_PERMISSIONS}
+        resolved.setdefault("channels", {})[str(value)] = channel
+        return {"name": key, "type": 7, "value": str(value)}
+    return {"name": key, "type": 3, "value": value}
+
+
+def _user(user: int) -> dict[str, Any]:
+    name = {BOT: "nocap", ADA: "ada", BEN: "ben", MOD: "mod", OPERATOR: "operator"}.get(user, "somebody")
+    is_bot = user in (BOT, OTHER_BOT)
+    return {"id": str(user), "username": name, "discriminator": "0", "global_name": name, "avatar": None, "bot": is_bot}
+
+
+def _member(user: int) -> dict[str, Any]:
+    joined = {"joined_at": _now_iso(), "premium_since": None, "deaf": False, "mute": False, "flags": 0}
+    return {"user": _user(user), "nick": None, "avatar": None, "roles": [], "pending": False, **joined}
+
+
+def _role(role: int, permissions: str) -> dict[str, Any]:
+    look = {"color": 0, "hoist": False, "position": 0, "managed": False, "mentionable": False, "flags": 0}
+    colors = {"primary_color": 0, "secondary_color": None, "tertiary_color": None}
+    return {"id": str(role), "name": "role", "permissions": permissions, "colors": colors, **look}
+
+
+def _now_iso() -> str:
+    return datetime.now(UTC).isoformat()
