@@ -35,6 +35,7 @@ from storage.tables import Deployment
 
 if TYPE_CHECKING:
     from retrain.promote import LiveBackend
+    from retrain.trial import CanaryPhases
 
 # What trains is imported by those who need it: a bot process stays small without it.
 SERVER_START_SECONDS = 120.0
@@ -238,9 +239,10 @@ def live_backend(settings: Settings) -> LiveBackend | None:
 
 
 def run_scheduler(settings: Settings, database: Database) -> None:
-    """Starts retrains when they are due, until SIGTERM or Ctrl-C."""
+    """Starts retrains when they are due and judges canaries, until SIGTERM or Ctrl-C."""
     from nocap.actions import Actions
     from retrain.schedule import build_scheduler
+    from retrain.trial import look_forever
 
     actions = Actions(database, settings, actor="scheduler")
     stopping = threading.Event()
@@ -248,9 +250,23 @@ def run_scheduler(settings: Settings, database: Database) -> None:
         signal.signal(number, lambda *_: stopping.set())
     scheduler = build_scheduler(database, settings, lambda voice: actions.retrain_now(voice, trigger="schedule"))
     try:
-        stopping.wait()
+        look_forever(canary_phases(settings, database), stopping.wait, settings.canary.check_seconds)
     finally:
         scheduler.shutdown()
+
+
+def canary_phases(settings: Settings, database: Database, *, clock: Clock = utc_now) -> CanaryPhases:
+    """What judges the voices' canaries, by their votes and by the configured backend's figures."""
+    from retrain.trial import CanaryPhases, served_by
+
+    token = backend_tokens(settings, Keyring.load(settings.key_file)).user
+    return CanaryPhases(
+        database=database,
+        settings=settings,
+        backend=lambda: live_backend(settings),
+        served=lambda: served_by(settings.inference.urls, token, settings.canary.slow_seconds),
+        clock=clock,
+    )
 
 
 @contextmanager

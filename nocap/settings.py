@@ -156,6 +156,23 @@ class GateSettings(Section):
     """Bootstrap resamples, by member."""
 
 
+class CanarySettings(Section):
+    share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of a voice's channels that an adapter answers in before it is promoted; 0 promotes it as soon as its gates pass.
+    0.1 to 0.25 suits a community that duels."""
+    min_voters: int = 20
+    """Known members whose duel votes it takes at least."""
+    min_hours: float = 48.0
+    max_hours: float = 336.0
+    """After which a canary that was not shown to be preferred is withdrawn."""
+    slow_seconds: float = 10.0
+    """A whole answer that takes longer counts as slow."""
+    check_seconds: float = 60.0
+    """How often the scheduler looks at a canary."""
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    """The chance of promoting one that members do not prefer, and that of withdrawing one for harm it does not do."""
+
+
 class BotsSettings(Section):
     edit_seconds: float = 1.2
     """Between two edits of a streaming answer; Discord bears one a second."""
@@ -237,6 +254,7 @@ class Settings(BaseSettings):
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
     gates: GateSettings = GateSettings()
+    canary: CanarySettings = CanarySettings()
     bots: BotsSettings = BotsSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
