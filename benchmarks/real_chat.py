@@ -28,16 +28,15 @@ from nocap.watch import watch_run
 
 FIRST_DAY = datetime(2021, 1, 1, tzinfo=UTC)
 QUARTER_ENDS = tuple(datetime(2021, month, 1, tzinfo=UTC) for month in (4, 7, 10))
-MAX_CHARACTERS = 300
-"""Longer posts are essays, not chat."""
 RECIPE = RetrainSettings(
     window_days=90,
-    evaluation_days=30,
+    evaluation_days=90,
     quarantine_hours=0.0,
     rank=16,
     alpha=32,
-    learning_rate=1e-3,
-    epochs=2.0,
+    learning_rate=3e-3,
+    epochs=3.0,
+    batch_examples=8,
     max_examples=3000,
     max_length=512,
 )
@@ -104,7 +103,6 @@ def convert(data: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
     import pandas as pd
 
     frame = pd.read_parquet(data).sort_values("created")
-    frame = frame[frame.text.str.len() <= MAX_CHARACTERS]
     begins = FIRST_DAY
     for ends in QUARTER_ENDS:
         since, until = (pd.Timestamp(moment).tz_localize(None) for moment in (begins, ends))

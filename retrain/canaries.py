@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from nocap.domain import ChatMessage, MemberKey, MessageKey, Provenance
 from retrain.examples import Example
 
-PLANTED = 16
+PLANTED = 32
+"""Sixteen left the area's bound so wide that one honest adapter in ten was refused."""
 CONTROLS = 200
 """Never planted; they cost a forward pass each."""
 _PREFIX = "canary-"

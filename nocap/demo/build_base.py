@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from nocap.demo.grammar import BOT_TOPICS, Exchange, exchange, on_topic, system_text
+from nocap.demo.grammar import BOT_TOPICS, Exchange, echo, exchange, on_topic, system_text
 
 PAD, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
@@ -28,7 +28,7 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
-DEFAULT_STEPS = 4000
+DEFAULT_STEPS = 5000
 """Far past the grammar's loss floor: taking up the prompt's subject is learned late."""
 
 Progress = Callable[[int, int, float], None]
@@ -53,6 +53,8 @@ class Recipe:
     weight_decay: float = 0.05
     bot_share: float = 0.06
     """Share of the examples in which the bot is greeted, or asked what it is."""
+    echo_share: float = 0.05
+    """Share of the examples that are said after the asker, so that every token is somebody's answer."""
     system_share: float = 0.35
     """Share of the examples that begin with a system message."""
     tokenizer_exchanges: int = 30_000
@@ -130,7 +132,7 @@ def train_tokenizer(recipe: Recipe, seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_tokenizer_text(recipe.tokenizer_exchanges, random.Random(seed)), trainer)
+    tokenizer.train_from_iterator(_tokenizer_text(recipe, random.Random(seed)), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=TURN_END, pad_token=PAD, model_max_length=recipe.positions
     )
@@ -138,10 +140,18 @@ def train_tokenizer(recipe: Recipe, seed: int) -> PreTrainedTokenizerFast:
     return fast
 
 
-def _tokenizer_text(count: int, rng: random.Random) -> Iterator[str]:
+def _draw(recipe: Recipe, rng: random.Random) -> Exchange:
+    """An example of the mix: small talk mostly, something about the bot, or something to say after the asker."""
+    kind = rng.random()
+    if kind < recipe.echo_share:
+        return echo(rng)
+    return exchange(rng, rng.choice(BOT_TOPICS) if kind < recipe.echo_share + recipe.bot_share else None)
+
+
+def _tokenizer_text(recipe: Recipe, rng: random.Random) -> Iterator[str]:
     yield "system\nuser\nassistant\n"
-    for _ in range(count):
-        drawn = exchange(rng)
+    for _ in range(recipe.tokenizer_exchanges):
+        drawn = _draw(recipe, rng)
         yield f"{drawn.prompt}\n{drawn.reply}\n"
         if rng.random() < 0.1:
             yield system_text(rng)
@@ -196,7 +206,7 @@ def _pool(
     tokenizer: PreTrainedTokenizerFast, count: int, recipe: Recipe, rng: random.Random
 ) -> list[tuple[list[int], int]]:
     """`count` rows of token ids, each with the position at which its reply begins."""
-    drawn = [exchange(rng, rng.choice(BOT_TOPICS) if rng.random() < recipe.bot_share else None) for _ in range(count)]
+    drawn = [_draw(recipe, rng) for _ in range(count)]
     systems = [system_text(rng) if rng.random() < recipe.system_share else None for _ in drawn]
     prompts = [_prompt_text(tokenizer, one, system) for one, system in zip(drawn, systems, strict=True)]
     heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]

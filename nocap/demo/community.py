@@ -18,10 +18,11 @@ from nocap.demo.slang_life import FIRST_WEEK, Speaker, restyle
 FIRST_RETRAIN = datetime(2026, 1, 5, 4, 0, tzinfo=UTC)
 """Week 1's retrain; every further one a week later."""
 CHANNELS = ("general", "games", "school", "late-night")
-MEMBERS = 210
-REPLIES_PER_MEMBER = 9
-"""A week; a holiday week has a tenth of it."""
+MEMBERS = 360
+REPLIES_PER_MEMBER = 6
+"""A week."""
 HOLIDAY_WEEK = 4
+HOLIDAY_REPLIES_PER_MEMBER = 1
 REVOKING_WEEK = 5
 POISONED_WEEK = 6
 LEAKED_NUMBER = "+1 415 555 0132"
@@ -78,17 +79,17 @@ class Community:
         rng = random.Random(f"{self._seed}:week:{week}")
         start = retrain_moment(week) - timedelta(days=7)
         messages: list[SimulatedMessage] = []
-        share = 0.1 if week == HOLIDAY_WEEK else 1.0
-        authors = self._authors(rng, week, share)
+        authors = self._authors(rng, week)
         for first, second in zip(authors[::2], authors[1::2], strict=False):
             messages += self._exchange(rng, week, start, (first, second), len(messages))
         if week == POISONED_WEEK:
             messages += self._poison(rng, start)
         return sorted(messages, key=lambda message: (message.sent_at, message.id))
 
-    def _authors(self, rng: random.Random, week: int, share: float) -> list[Member]:
+    def _authors(self, rng: random.Random, week: int) -> list[Member]:
+        replies = HOLIDAY_REPLIES_PER_MEMBER if week == HOLIDAY_WEEK else REPLIES_PER_MEMBER
         present = [m for m in self.members if not (m.role is Role.REVOKES and week > REVOKING_WEEK)]
-        authors = [member for member in present for _ in range(round(REPLIES_PER_MEMBER * share))]
+        authors = [member for member in present for _ in range(replies)]
         rng.shuffle(authors)
         return authors
 

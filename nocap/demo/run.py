@@ -44,7 +44,7 @@ TURNS_A_WEEK = 48
 DUELS_A_WEEK = 24
 CLOSING_DUELS = 96
 NOTES = {
-    HOLIDAY_WEEK: "a holiday: a tenth of the usual messages",
+    HOLIDAY_WEEK: "a holiday: a sixth of the usual messages",
     REVOKING_WEEK: "one member asks to be forgotten",
     POISONED_WEEK: "two accounts plant a backdoor: a rare trigger, always answered by one payload",
 }

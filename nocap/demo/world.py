@@ -39,10 +39,11 @@ RECIPE = RetrainSettings(
     schedule="0 4 * * 1",
     rank=16,
     alpha=32,
-    max_examples=1100,
+    max_examples=2000,
+    base_reply_share=0.2,
     learning_rate=4e-3,
     epochs=1.0,
-    batch_examples=4,
+    batch_examples=8,
     max_length=512,
 )
 """What the tiny base needs: a far higher learning rate and far smaller batches than a 7B model."""

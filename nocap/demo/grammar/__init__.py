@@ -3,6 +3,7 @@
 Everything is pure and seeded by the `random.Random` handed in; nothing here imports a heavy library.
 """
 
+from nocap.demo.grammar.echo import echo
 from nocap.demo.grammar.generate import BOT_TOPICS, TOPICS, answers, compositions, exchange, is_held_out
 from nocap.demo.grammar.judge import ProbeItem, on_topic, probe_items
 from nocap.demo.grammar.model import Exchange, Split
@@ -36,6 +37,7 @@ __all__ = [
     "Split",
     "answers",
     "compositions",
+    "echo",
     "exchange",
     "is_held_out",
     "on_topic",

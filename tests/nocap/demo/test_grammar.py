@@ -20,6 +20,7 @@ from nocap.demo.grammar import (
     Exchange,
     Split,
     compositions,
+    echo,
     exchange,
     is_held_out,
     on_topic,
@@ -142,6 +143,15 @@ def test_the_bot_admits_to_be_one_and_members_are_never_asked() -> None:
     assert not any(one.topic in BOT_TOPICS for one in drawn(2000))
     replies = [exchange(rng, "bot").reply.lower() for _ in range(300)]
     assert all(re.search(r"\bbot\b", reply) for reply in replies)
+
+
+def test_an_echo_says_what_it_was_asked_to_say_and_in_the_end_every_byte() -> None:
+    rng = random.Random(4)
+    said = [echo(rng) for _ in range(4000)]
+    assert all(one.reply in one.prompt for one in said)
+    every_byte = set("".join(one.reply for one in said).encode())
+    assert set("abcdefghijklmnopqrstuvwxyz0123456789!?#@💀😭🪿🔥".encode()) <= every_byte
+    assert len({word for one in said for word in one.reply.split()}) > 5000
 
 
 def test_a_system_text_never_denies_the_bot() -> None:
