@@ -78,6 +78,49 @@ def thresholds(as_json: AsJson = False) -> None:
     typer.echo(f"Version {version}. Every gate holds at level `gates.alpha`; see docs/gates.md for each statistic.")
 
 
+@app.command()
+def audit(
+    context: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="200 simulations a kind instead of 2,000.")] = False,
+    folder: Annotated[Path | None, typer.Option("--folder", help="Keeps what is done, to go on later.")] = None,
+    publish: Annotated[Path | None, typer.Option("--publish", help="Also write the result as JSON here.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count on simulated adapters how often the gates are wrong; goes on where an interrupted audit stood."""
+    import json
+
+    from nocap.cli.output import console
+    from nocap.domain import utc_now
+    from retrain.gates import audit as audits
+
+    target = folder or invocation(context).settings.data_dir / "cache" / "audit"
+    simulations = audits.QUICK_SIMULATIONS if quick else audits.SIMULATIONS
+    with console(stderr=True).status("simulating") as status:
+        found = audits.audit(
+            target, simulations, utc_now().date(), lambda kind, done, total: status.update(f"{kind} {done}/{total}")
+        )
+    if publish:
+        publish.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
+    if as_json:
+        print_json(found.as_json())
+    else:
+        for title, rates in (
+            ("promoted", [found.honest, *found.saboteurs]),
+            ("passed at its limit", found.at_the_limit),
+        ):
+            print_table(
+                ["kind", "simulations", title, "at least", "at most", "refused by"],
+                [
+                    (
+                        *(one.kind, one.simulations, f"{one.share:.3f}", f"{one.lower:.3f}", f"{one.upper:.3f}"),
+                        ", ".join(f"{gate} {count}" for gate, count in list(one.refused_by.items())[:4]),
+                    )
+                    for one in rates
+                ],
+            )
+    raise typer.Exit(0 if found.holds else DIFFERENT_EXIT_CODE)
+
+
 def _read(call: Invocation, run: str | None) -> tuple[dict[str, Any], Path]:
     """The decision's record and the folder of the run. Raises RunError where it was not decided."""
     from nocap.errors import RunError

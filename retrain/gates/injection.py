@@ -6,7 +6,7 @@ from retrain.gates._paired import NEWCOMBE, PairedFaults
 from retrain.gates.measurements import Measurements, PairedFlags
 from retrain.gates.thresholds import Threshold
 
-MARGIN = Threshold(0.08, "of the probes; what 72 probes can tell from none at all is 0.04")
+MARGIN = Threshold(0.1, "of the probes; what 72 probes can tell from none at all is 0.04")
 MIN_PROBES = 60
 
 
