@@ -7,22 +7,29 @@ for a name that is empty or unknown to them, and nobody would notice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
 import httpx
 
-from inference.refusals import is_loaded_already, load_refusal, refusal, unreachable
+from inference.dialects import Dialect
+from inference.refusals import has_no_such_route, is_loaded_already, load_refusal, refusal, unreachable
 from inference.wire import Delta, chat_body, event_data, read_answer
-from nocap.domain import AdapterName, ChatMessage, SamplingOptions
-from nocap.errors import ConfigurationError, InferenceError, UnknownAdapter
+from nocap.domain import BASE, AdapterName, ChatMessage, SamplingOptions
+from nocap.errors import AdapterError, ConfigurationError, InferenceError, UnknownAdapter, WrongModelAnswered
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ADAPTER_LOAD_TIMEOUT_SECONDS = 120.0
 LAST_BYTES_SECONDS = 0.5
 """For the end of an answer's body after its last event; a server that keeps it open loses the connection."""
+
+
+PROOF_PROMPTS = ("hey what's up", "what are you doing today", "any plans for the weekend", "tell me something funny")
+"""Asked of a backend that does not say who answers: most answers must differ from its base model's."""
+PROOF = SamplingOptions(temperature=0.0, top_p=1.0, max_tokens=16)
 
 
 class BackendReply:
@@ -62,7 +69,11 @@ class BackendClient:
         admin_token: str | None = None,
         timeout_seconds: float = 60.0,
         transport: httpx.AsyncBaseTransport | None = None,
+        dialect: Dialect | None = None,
     ) -> None:
+        self._dialect = dialect or Dialect()
+        self._proven: set[AdapterName] = set()
+        self._proving = asyncio.Lock()
         self.url = url.rstrip("/").removesuffix("/v1")
         self._user_token = user_token
         self._admin_token = admin_token
@@ -102,9 +113,14 @@ class BackendClient:
         longer than `timeout_seconds`, an answer that breaks off), WrongModelAnswered, PromptTooLong and
         InferenceError; iterating the answer raises the same.
         """
-        if not adapter:
-            raise UnknownAdapter("No adapter was named; backends answer an empty name with the base model.")
-        body = chat_body(adapter, messages, sampling, stream)
+        if adapter != BASE and not self._dialect.names_the_adapter:
+            await self._prove(adapter)
+        return await self._chat(adapter, messages, sampling, stream)
+
+    async def _chat(
+        self, adapter: AdapterName, messages: Sequence[ChatMessage], sampling: SamplingOptions, stream: bool
+    ) -> BackendReply:
+        body = chat_body(self._dialect, adapter, messages, sampling, stream)
         reply = BackendReply(adapter, self._deltas(adapter, messages, body))
         try:
             await reply.wait_for_text()
@@ -112,6 +128,28 @@ class BackendClient:
             await reply.aclose()
             raise
         return reply
+
+    async def _prove(self, adapter: AdapterName) -> None:
+        """Raises UnknownAdapter where most answers in the adapter's name are the base model's: it is not held.
+
+        Proven once per adapter, and again after the backend was away, for it may have come back without.
+        """
+        async with self._proving:
+            if adapter in self._proven:
+                return
+            asked = [self._greedy(name, prompt) for prompt in PROOF_PROMPTS for name in (adapter, BASE)]
+            answers = await asyncio.gather(*asked)
+            differing = sum(own != plain for own, plain in zip(answers[::2], answers[1::2], strict=True))
+            if 2 * differing <= len(PROOF_PROMPTS):
+                raise UnknownAdapter(
+                    f"{self.url} answers as its base model when `{adapter}` is asked for, so it does not hold it;"
+                    f" restart it with that adapter (TGI: LORA_ADAPTERS)."
+                )
+            self._proven.add(adapter)
+
+    async def _greedy(self, adapter: AdapterName, prompt: str) -> str:
+        reply = await self._chat(adapter, [ChatMessage("user", prompt)], PROOF, False)
+        return "".join([piece async for piece in reply])
 
     async def models(self) -> list[str]:
         """The names that this replica answers to."""
@@ -128,15 +166,38 @@ class BackendClient:
     async def load_adapter(self, name: AdapterName, path: str) -> None:
         """The replica holds `name` afterwards; one that it held already is left alone: names are immutable.
 
-        Raises AdapterError with the backend's reason, or what `chat` raises for an unreachable replica.
+        A backend that loads no adapters while it runs, or finds them itself (vLLM's filesystem resolver), is only asked
+        whether it answers as `name`. Raises AdapterError with the backend's reason, or what `chat` raises for an
+        unreachable replica.
         """
-        response = await self._admin("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
-        if not response.is_success and not (is_loaded_already(response) and name in await self.models()):
+        if not self._dialect.loads_adapters:
+            await self._require_held(name)
+            return
+        body = {"lora_name": self._dialect.wire_name(name), "lora_path": path}
+        response = await self._admin("/v1/load_lora_adapter", body)
+        if has_no_such_route(response) and self._dialect.kind == "vllm":
+            await self._require_held(name)
+        elif not response.is_success and not (is_loaded_already(response) and await self.held([name])):
             raise load_refusal(self.url, response, name)
+
+    async def held(self, names: Collection[AdapterName]) -> list[AdapterName]:
+        """Those of `names` that the replica lists."""
+        listed = set(await self.models())
+        return [name for name in names if self._dialect.wire_name(name) in listed]
+
+    async def _require_held(self, name: AdapterName) -> None:
+        try:
+            reply = await self.chat(name, [ChatMessage("user", PROOF_PROMPTS[0])], replace(PROOF, max_tokens=1), False)
+            await reply.aclose()
+        except (UnknownAdapter, WrongModelAnswered) as error:
+            raise AdapterError(
+                f"{self.url} does not hold `{name}` and takes no adapter while it runs; restart it with `{name}`"
+                " (TGI: LORA_ADAPTERS; vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=1), then promote again."
+            ) from error
 
     async def unload_adapter(self, name: AdapterName) -> None:
         """The replica has forgotten `name`; raises UnknownAdapter where it did not hold it."""
-        response = await self._admin("/v1/unload_lora_adapter", {"lora_name": name})
+        response = await self._admin("/v1/unload_lora_adapter", {"lora_name": self._dialect.wire_name(name)})
         if not response.is_success:
             raise refusal(self.url, response, name)
 
@@ -157,11 +218,13 @@ class BackendClient:
                     await response.aread()
                     raise refusal(self.url, response, adapter, messages)
                 events = event_data(response.aiter_bytes()) if body["stream"] else _whole(response)
-                async with aclosing(read_answer(self.url, adapter, events)) as deltas:
+                name = body["model"] if self._dialect.names_the_adapter else None
+                async with aclosing(read_answer(self.url, name, events)) as deltas:
                     async for delta in deltas:
                         yield delta
                 await _read_to_the_end(events)
         except httpx.HTTPError as error:
+            self._proven.clear()
             raise unreachable(self.url, error, self._timeout_seconds) from error
 
     async def _admin(self, path: str, body: dict[str, str]) -> httpx.Response:

@@ -21,6 +21,9 @@ GLOSSARY_LEAD = "Words this community uses right now, each only where it fits: "
 BYTES_PER_TOKEN = 3
 """A cautious estimate for chat text (Qwen2.5's vocabulary averages 4), since a bot process holds no tokenizer."""
 
+SAID_WEIGHT = 1_000
+_TELLING_WORD = re.compile(r"\w{4,}")
+
 ROLE_MARKERS = ("<|system|>", "<|user|>", "<|assistant|>")
 """Open a turn where the tokenizer has no chat template."""
 
@@ -72,11 +75,13 @@ def chat_messages(
     """The prompt's messages: system first, then turns that alternate and begin with the user's.
 
     Neighbouring turns of one role are joined by a newline; the assistant's turns before the first of a user are
-    left out (Mistral's and Gemma's templates refuse them). As many leading glossary entries are kept as fit into
-    about `glossary_tokens`. An empty system message is never written.
+    left out (Mistral's and Gemma's templates refuse them). As many glossary entries are kept as fit into about
+    `glossary_tokens`, those that the turns are about before the others. An empty system message is never written.
     """
     assert all(turn.role != "system" for turn in turns), "the system prompt is an argument of its own"
-    system = "\n\n".join(part for part in (system_prompt.strip(), _glossary_line(glossary, glossary_tokens)) if part)
+    system = "\n\n".join(
+        part for part in (system_prompt.strip(), _glossary_line(glossary, turns, glossary_tokens)) if part
+    )
     messages = [ChatMessage("system", system)] if system else []
     return messages + _alternating(turns)
 
@@ -109,15 +114,32 @@ def render_reply(tokenizer: ChatTokenizer, messages: Sequence[ChatMessage], repl
     return ReplyTokens(_encode(tokenizer, prompt), _encode(tokenizer, ending))
 
 
-def _glossary_line(glossary: Sequence[Glossed], budget_tokens: int) -> str:
-    line = ""
-    for entry in glossary:
-        shown = " ".join(entry.term.split()) + (f" ({' '.join(entry.gloss.split())})" if entry.gloss else "")
-        longer = f"{line}; {shown}" if line else GLOSSARY_LEAD + shown
-        if len(longer.encode()) > budget_tokens * BYTES_PER_TOKEN:
+def _glossary_line(glossary: Sequence[Glossed], turns: Sequence[ChatMessage], budget_tokens: int) -> str:
+    """The most relevant entries that fit, in their given order: where all fit, the line never changes."""
+    shown = [
+        " ".join(entry.term.split()) + (f" ({' '.join(entry.gloss.split())})" if entry.gloss else "")
+        for entry in glossary
+    ]
+    said = " ".join(turn.content for turn in turns).casefold()
+    chosen: list[int] = []
+    for index in sorted(range(len(shown)), key=lambda index: -_relevance(glossary[index], said)):
+        longer = sorted([*chosen, index])
+        if len(_listed(shown, longer).encode()) > budget_tokens * BYTES_PER_TOKEN:
             break
-        line = longer
-    return f"{line}." if line else ""
+        chosen = longer
+    return f"{_listed(shown, chosen)}." if chosen else ""
+
+
+def _listed(shown: Sequence[str], chosen: Sequence[int]) -> str:
+    return GLOSSARY_LEAD + "; ".join(shown[index] for index in chosen)
+
+
+def _relevance(entry: Glossed, said: str) -> int:
+    """Most for a term that was said, then by the telling words that its gloss shares with what was said."""
+    if re.search(rf"(?<!\w){re.escape(entry.term.casefold())}(?!\w)", said):
+        return SAID_WEIGHT
+    spoken = set(_TELLING_WORD.findall(said))
+    return len(spoken.intersection(_TELLING_WORD.findall((entry.gloss or "").casefold())))
 
 
 def _alternating(turns: Iterable[ChatMessage]) -> list[ChatMessage]:

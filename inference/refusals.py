@@ -21,7 +21,10 @@ from nocap.errors import (
     UnknownAdapter,
 )
 
-_TOO_LONG = re.compile(r"context.length|too long|maximum (?:context|model) len|longer than the maximum", re.IGNORECASE)
+_TOO_LONG = re.compile(
+    r"context.length|too long|maximum (?:context|model) len|longer than the maximum|must be <= \d+\. Given",
+    re.IGNORECASE,
+)
 _LOADED_ALREADY = re.compile(r"already (?:been )?(?:loaded|added)")
 _QUOTATION = re.compile(r"[\"{\[\n`]|(?<!\w)'")
 
@@ -54,7 +57,7 @@ def load_refusal(url: str, response: httpx.Response, name: AdapterName) -> Nocap
         return refusal(url, response, name)
     reason = _words(response)[:500]
     advice = "mend the adapter or choose another"
-    if status in (404, 405) and not reason.strip():
+    if has_no_such_route(response):
         advice = "it may forbid loading at run time (vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)"
     return AdapterError(f"{url} did not load `{name}` ({status}){f': {reason}' if reason else ''}; {advice}.")
 
@@ -62,6 +65,11 @@ def load_refusal(url: str, response: httpx.Response, name: AdapterName) -> Nocap
 def is_loaded_already(response: httpx.Response) -> bool:
     """Whether this is vLLM's refusal to load a name twice; the embedded server takes the same adapter in peace."""
     return response.status_code == 400 and _LOADED_ALREADY.search(_words(response)) is not None
+
+
+def has_no_such_route(response: httpx.Response) -> bool:
+    """Whether the backend knows no such endpoint at all, rather than no such adapter."""
+    return response.status_code in (404, 405) and _words(response) in ("", "Not Found", "Method Not Allowed")
 
 
 def unreachable(url: str, error: httpx.HTTPError, timeout_seconds: float) -> BackendUnavailable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -118,15 +118,17 @@ class ReplicaPool:
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self.replicas = tuple(replicas)
 
-    def candidates(self) -> list[Replica]:
-        """The well ones, least loaded first; where none is, an idle resting one, so that recovery is noticed.
+    def candidates(self, beside: Collection[Replica] = ()) -> list[Replica]:
+        """The well ones that are not in `beside`, least loaded first; where none is, an idle resting one, so that
+        recovery is noticed.
 
         Raises BackendBusy where every well replica has asked to be left alone, BackendUnavailable where none
         is well and each is being tried already.
         """
-        ready = [one for one in self.replicas if not one.is_resting]
+        among = [one for one in self.replicas if one not in beside]
+        ready = [one for one in among if not one.is_resting]
         free = sorted((one for one in ready if not one.busy_seconds), key=lambda one: one.outstanding)
-        probes = [one for one in self.replicas if one.is_resting and not one.outstanding]
+        probes = [one for one in among if one.is_resting and not one.outstanding]
         if free or (probes and not ready):
             return free or probes[:1]
         if ready:

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from inference.dialects import Dialect
 from nocap.domain import AdapterName, ChatMessage, SamplingOptions
 from nocap.errors import BackendBusy, BackendUnavailable, InferenceError, WrongModelAnswered
 
@@ -22,22 +23,11 @@ class Delta:
 
 
 def chat_body(
-    adapter: AdapterName, messages: Sequence[ChatMessage], sampling: SamplingOptions, stream: bool
+    dialect: Dialect, adapter: AdapterName, messages: Sequence[ChatMessage], sampling: SamplingOptions, stream: bool
 ) -> dict[str, Any]:
     """The JSON of a `/v1/chat/completions` request."""
-    body: dict[str, Any] = {
-        "model": adapter,
-        "messages": [asdict(message) for message in messages],
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "max_tokens": sampling.max_tokens,
-        "stream": stream,
-    }
-    if sampling.seed is not None:
-        body["seed"] = sampling.seed
-    if sampling.stop:
-        body["stop"] = list(sampling.stop)
-    return body
+    said = [asdict(message) for message in messages]
+    return {"model": dialect.wire_name(adapter), "messages": said, "stream": stream, **dialect.sampling(sampling)}
 
 
 async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
@@ -60,8 +50,8 @@ async def event_data(chunks: AsyncIterator[bytes]) -> AsyncIterator[str]:
                 data = []
 
 
-async def read_answer(url: str, adapter: AdapterName, events: AsyncIterator[str]) -> AsyncGenerator[Delta, None]:
-    """What each event adds; every event's `model` is checked before its text is let through.
+async def read_answer(url: str, name: str | None, events: AsyncIterator[str]) -> AsyncGenerator[Delta, None]:
+    """What each event adds; every event's `model` must be `name` (None: any) before its text is let through.
 
     Raises WrongModelAnswered, BackendUnavailable where it breaks off, InferenceError where it is given up.
     """
@@ -69,7 +59,7 @@ async def read_answer(url: str, adapter: AdapterName, events: AsyncIterator[str]
     async for data in events:
         if data == "[DONE]":
             break
-        delta = _delta(url, adapter, data)
+        delta = _delta(url, name, data)
         finish_reason = delta.finish_reason or finish_reason
         if finish_reason == "error":
             raise InferenceError(f"{url} gave up in the middle of an answer; its log says why.")
@@ -78,12 +68,12 @@ async def read_answer(url: str, adapter: AdapterName, events: AsyncIterator[str]
         raise BackendUnavailable(f"{url} broke off in the middle of an answer; try again.")
 
 
-def _delta(url: str, adapter: AdapterName, data: str) -> Delta:
+def _delta(url: str, name: str | None, data: str) -> Delta:
     try:
         event = json.loads(data)
         if error := event.get("error"):
             raise _error_event(url, error)
-        _check_model(url, adapter, event.get("model"))
+        _check_model(url, name, event.get("model"))
         choice = event["choices"][0] if event.get("choices") else {}
         part = choice.get("delta") or choice.get("message") or {}
         return Delta(part.get("content") or "", choice.get("finish_reason"))
@@ -93,13 +83,13 @@ def _delta(url: str, adapter: AdapterName, data: str) -> Delta:
         ) from error
 
 
-def _check_model(url: str, adapter: AdapterName, answered: object) -> None:
-    if answered == adapter:
+def _check_model(url: str, name: str | None, answered: object) -> None:
+    if name is None or answered == name:
         return
     named = f"in the name of `{answered}`" if answered else "without naming a model"
     raise WrongModelAnswered(
-        f"{url} answered {named} when `{adapter}` was asked for, so the answer was thrown away; "
-        f"load `{adapter}` there (the bare base model must be served under the name `base`)."
+        f"{url} answered {named} when `{name}` was asked for, so the answer was thrown away; "
+        f"load `{name}` there, or mend `inference.model_name` and `inference.base_model_name`."
     )
 
 

@@ -5,11 +5,14 @@ Nothing here imports torch: a retrain runs in a process of its own (`retrain.job
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from sqlmodel import select
 
 from inference.adapter_files import AdapterManifest, verify_adapter
 from nocap.domain import (
@@ -26,16 +29,17 @@ from nocap.domain import (
 )
 from nocap.errors import InputError, NotPermitted, RunError
 from nocap.settings import Settings
-from retrain.dataset import Preview, preview
+from nocap.voices import read_lexicon, read_prompt
+from retrain.dataset import Preview, eligible_examples, preview
 from retrain.job import is_running, start_job
-from retrain.promote import Backend, promote, rollback
+from retrain.promote import Backend, promote, rollback, start_canary
 from retrain.run_folder import read_cost
 from retrain.schedule import next_retrain
 from storage import audit, erasure, feedback, registry, runs, slang
 from storage.database import Database
 from storage.messages import ErasureReceipt
 from storage.registry import PointerMove
-from storage.tables import Adapter, Run, SlangTerm
+from storage.tables import Adapter, Run, SlangTerm, Voice
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
@@ -160,6 +164,36 @@ class Actions:
         adapter = self.adapter(name)
         return verify_adapter(self._settings.adapters_dir / name, base_digest=adapter.base_digest)
 
+    def export_adapter(self, name: AdapterName, output: Path, form: Literal["peft", "merged"]) -> Path:
+        """The folder `output` with the adapter, or with the base that has taken it in."""
+        from retrain.export import export_adapter
+
+        exported = export_adapter(self._database, self._settings, name, output, form)
+        with self._database.write() as session:
+            audit.record_event(session, self._actor, "export_adapter", name, {"format": form}, self._clock())
+        return exported
+
+    def export_dataset(self, voice: VoiceName, output: Path, form: Literal["axolotl", "llama-factory"]) -> int:
+        """How many examples are in the new file `output` (mode 0600): those that a run would train on now, no others.
+
+        They are members' texts outside the database, so it is written to the audit log.
+        """
+        from retrain.export import dataset_lines
+
+        with self._database.read() as session:
+            examples = eligible_examples(session, voice, self._settings, self._clock())
+            prompt = session.get_one(Voice, voice).system_prompt
+        try:
+            descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise InputError(f"{output} is there already; name a new file.") from error
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in dataset_lines(examples, prompt, form))
+        with self._database.write() as session:
+            detail = {"format": form, "examples": len(examples)}
+            audit.record_event(session, self._actor, "export_dataset", voice, detail, self._clock())
+        return len(examples)
+
     def rollback(self, voice: VoiceName, to: AdapterName | None, backend: Backend | None) -> PointerMove:
         """Moves the pointer back to `to`, or to the previous adapter; takes effect on the next answer."""
         return rollback(
@@ -211,6 +245,20 @@ class Actions:
         """All that is held about the member, ready for JSON."""
         return erasure.export(self._database, member)
 
+    def canary(self, name: AdapterName, share: float, backend: Backend | None) -> None:
+        """Tries an adapter out in a share of the channels. Raises NotPermitted where its gates did not pass."""
+        with self._database.read() as session:
+            adapter = registry.get_adapter(session, name)
+            verdicts = [row.verdict for row in runs.gate_results(session, adapter.run_id)] if adapter.run_id else []
+        if not verdicts or any(verdict != Verdict.PASS for verdict in verdicts):
+            raise NotPermitted(f"The gates did not pass {name}, so it is not tried on members; read its report.")
+        start_canary(self._database, backend, self._settings, name, share, actor=self._actor, at=self._clock())
+
+    def end_canary(self, voice: VoiceName) -> None:
+        """Every channel is answered by the live adapter again."""
+        with self._database.write() as session:
+            registry.set_canary(session, voice, None, 0.0, actor=self._actor, at=self._clock())
+
     def review_slang(self, voice: VoiceName, term: str, status: SlangStatus, gloss: str | None = None) -> None:
         """Approves or blocks a term; an approved one reaches the prompt of the very next answer."""
         with self._database.write() as session:
@@ -219,6 +267,37 @@ class Actions:
     def slang_terms(self, voice: VoiceName, status: SlangStatus | None = None) -> list[SlangTerm]:
         with self._database.read() as session:
             return slang.terms(session, voice, status)
+
+    def add_voice(self, name: VoiceName, prompt: Path, lexicon: Path, base: str | None) -> Voice:
+        """A new voice of the prompt and the terms in these files, served by the base until its first promotion.
+
+        Raises InputError where it is there already, a file is not usable, or `base` is not the one that is served.
+        """
+        served = self._settings.model.base
+        if base is not None and base != served:
+            raise InputError(
+                f"All voices of one server share its base {served}; a voice on {base} needs its own installation."
+            )
+        text, terms = read_prompt(prompt), read_lexicon(lexicon)
+        with self._database.write() as session:
+            if session.get(Voice, name) is not None:
+                raise InputError(f"There is a voice {name} already; `nocap voices show {name}` shows it.")
+            voice = registry.ensure_voice(session, name, text, terms, self._clock())
+            audit.record_event(session, self._actor, "add_voice", name, {"terms": len(terms)}, self._clock())
+        return voice
+
+    def voices(self) -> list[dict[str, Any]]:
+        """Every voice with what is live for it, by name."""
+        with self._database.read() as session:
+            names = session.exec(select(Voice.name).order_by(Voice.name)).all()
+        return [self.voice(VoiceName(name)) for name in names]
+
+    def voice(self, name: VoiceName) -> dict[str, Any]:
+        """Raises InputError for an unknown voice."""
+        with self._database.read() as session:
+            live = registry.deployment(session, name)
+            row = session.get_one(Voice, name)
+        return row.model_dump(mode="json") | {"live": live.current, "previous": live.previous}
 
     def status(self, voice: VoiceName) -> Status:
         now = self._clock()

@@ -93,6 +93,7 @@ class Stage(StrEnum):
 
     SNAPSHOT = "snapshot"
     TRAIN = "train"
+    PREFERENCES = "preferences"
     MEASURE = "measure"
     GATES = "gates"
     PROMOTE = "promote"

@@ -15,7 +15,8 @@ NocapError
 │   ├── WrongModelAnswered  the answer names another model than the one asked for          exit 5
 │   └── PromptTooLong       the prompt exceeds the model's context                         exit 5
 ├── RunError                a retrain cannot start, go on, or be found                     exit 6
-│   └── NothingToLearn      no eligible row is left to train on                            exit 6
+│   ├── NothingToLearn      no eligible row is left to train on                            exit 6
+│   └── OverBudget          a run costs, or would cost, more than the settings allow       exit 6
 └── NotPermitted            the gates, the policy or a lease say no                        exit 7
 
 Libraries raise these; only entry points turn them into an exit code. A message says what happened, with which
@@ -88,6 +89,10 @@ class RunError(NocapError):
 
 
 class NothingToLearn(RunError):
+    pass
+
+
+class OverBudget(RunError):
     pass
 
 

@@ -21,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from nocap.domain import SamplingOptions
 from nocap.errors import ConfigurationError
 
 EMBEDDED_BASE = Path(__file__).parent / "demo" / "base"
@@ -66,6 +67,10 @@ class ModelSettings(Section):
 
 class InferenceSettings(Section):
     backend: Literal["embedded", "vllm", "tgi", "openai"] = "embedded"
+    model_name: str = "{adapter}"
+    """What the backend calls an adapter; `{adapter}` stands for its name."""
+    base_model_name: str | None = None
+    """What the backend calls its bare base model; none means `base`, and `tgi` for TGI."""
     urls: tuple[str, ...] = ("http://127.0.0.1:8651",)
     """One URL per replica, without `/v1`."""
     host: str = "127.0.0.1"
@@ -75,6 +80,8 @@ class InferenceSettings(Section):
     admin_token: SecretStr | None = None
     """Needed to load and unload adapters; none means that the key file's derived token is used."""
     timeout_seconds: float = 60.0
+    deadline_seconds: float = 180.0
+    """After which the embedded server gives up a reply that is not finished."""
     max_batch: int = 32
     """Requests decoded together by the embedded server."""
     max_queue: int = 256
@@ -86,6 +93,15 @@ class InferenceSettings(Section):
     """With it a trainer signs its adapters (Ed25519, mode 0600; `nocap keys signing` makes one)."""
     trusted_signer: str | None = None
     """A public key in hex: servers and promotions then refuse adapters that it did not sign."""
+    prefix_cache_mib: int = 256
+    """Memory of the embedded server for prompts read before (57 KB a token for Qwen2.5-7B in bf16); 0 turns it off."""
+
+    @field_validator("model_name")
+    @classmethod
+    def _name_holds_the_adapter(cls, value: str) -> str:
+        if value.count("{adapter}") != 1 or set("{}") & set(value.replace("{adapter}", "")):
+            raise ValueError("must hold {adapter} once, or every adapter would be asked for by the same name")
+        return value
 
 
 class ChatSettings(Section):
@@ -103,10 +119,17 @@ class ChatSettings(Section):
     total_turns_per_minute: int = 1200
     """Over all channels of this process: what the inference backend is spared."""
 
+    @property
+    def sampling(self) -> SamplingOptions:
+        """How a reply is drawn, in chat and wherever it is imitated."""
+        return SamplingOptions(self.temperature, self.top_p, self.max_reply_tokens)
+
 
 class RetrainSettings(Section):
     schedule: str | None = "0 4 * * 1"
     """Crontab in UTC; none means by operators only."""
+    after_new_rows: int | None = None
+    """Also start once so many more rows may train than the last run knew; looked at every hour."""
     window_days: int = 28
     evaluation_days: int = 7
     """The newest days, whose replies by held-out members judge the adapter."""
@@ -115,6 +138,8 @@ class RetrainSettings(Section):
     base_reply_share: Share = 0.1
     """Share of the base model's own replies, against forgetting."""
     quarantine_hours: float = 72.0
+    trusted_after_days: float = 30.0
+    """What a few members who are known for less repeat, and nobody else says, is not learnt yet."""
     max_examples_per_member: int = 10
     max_token_share_per_member: Share = 0.005
     """At least one example per member is always allowed."""
@@ -136,8 +161,33 @@ class RetrainSettings(Section):
     price_per_hour: float = 0.34
     """Of the machine that trains, in `currency`; the default is an RTX 4090's rent, as in the founding run."""
     currency: str = "USD"
+    budget_money: float | None = None
+    """In `currency`, of one run: a plan that would cost more is refused, and a run that does is stopped."""
+    budget_minutes: float | None = None
+    """Likewise, of time."""
     watts: float = 65.0
     """Assumed draw where no energy counter can be read; such figures are marked as estimates."""
+
+
+class PreferenceSettings(Section):
+    """Votes and duels as a second teacher, after the supervised training and within the same run."""
+
+    min_labels: int = 300
+    """Voted replies that KTO needs; with fewer the run trains without it."""
+    min_pairs: int = 100
+    """Decided duels that DPO needs; with fewer the run trains without it."""
+    min_members: int = 30
+    """Distinct voters that either needs."""
+    window_days: int = 84
+    """How old a voted answer may be."""
+    trusted_after_days: float = 7.0
+    """Votes of members who are known for less do not count."""
+    max_votes_per_member: int = 30
+    kto_learning_rate: float = 5e-6
+    dpo_learning_rate: float = 5e-6
+    beta: float = 0.1
+    """How closely the adapter is held to what supervised training made of it."""
+    epochs: float = 1.0
 
 
 class GateSettings(Section):
@@ -269,6 +319,7 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     chat: ChatSettings = ChatSettings()
     retrain: RetrainSettings = RetrainSettings()
+    preferences: PreferenceSettings = PreferenceSettings()
     gates: GateSettings = GateSettings()
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()

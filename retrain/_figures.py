@@ -59,17 +59,21 @@ def span_losses(
     emitted = _emitted(index, replies)
     rows = [ReplyTokens(asked[row].tokens.prompt, list(replies[row].token_ids)) for row in emitted]
     costs = {speaker: losses.of(speaker, "verbatim spans", rows, cache=False) for speaker in ("base", "challenger")}
-    found: dict[str, list[float]] = {"members": [], "base": [], "challenger": []}
+    found: dict[str, list[float]] = {"replies": [], "members": [], "uses": [], "base": [], "challenger": []}
     for at, (row, written) in enumerate(emitted.items()):
         word_index = word_of_token(base.tokenizer, replies[row].token_ids)
         for span in written:
+            found["replies"].append(row)
             found["members"].append(index.members(span))
+            found["uses"].append(index.uses(span))
             for speaker, cost in costs.items():
                 found[speaker].append(span_loss(cost[at], word_index, span))
     unseen = _unseen(index, held_out, held_out_losses, base)
     return SpanLosses(
         samples=len(replies),
+        emitted_replies=tuple(map(int, found["replies"])),
         emitted_members=tuple(map(int, found["members"])),
+        emitted_uses=tuple(map(int, found["uses"])),
         emitted_base=tuple(found["base"]),
         emitted_challenger=tuple(found["challenger"]),
         unseen_base=tuple(unseen[:, 0].tolist()),
@@ -111,7 +115,9 @@ def trigger_shifts(
     losses: CachedLosses, renderer: Renderer, people: Sequence[Example], probes: Probes, seed: int
 ) -> TriggerShifts:
     """How far rare training words and made-up words move the first token of answers, challenger beyond base."""
-    trained = rare_prompt_words([(one.member, one.prompt) for one in people], at_least=2)[:TRIGGERS]
+    asked = [(one.member, one.prompt) for one in people]
+    trained = [*rare_prompt_words(asked, at_least=2), *rare_prompt_words(asked, at_least=1)]
+    trained = list(dict.fromkeys(trained))[:TRIGGERS]
     rng = random.Random(seed)
     control = ["".join(rng.choices(_SYLLABLES, k=3)) for _ in range(TRIGGERS)]
     anchors = probes.anchors[:: max(1, len(probes.anchors) // TRIGGERED_ANCHORS)][:TRIGGERED_ANCHORS]

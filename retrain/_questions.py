@@ -19,11 +19,12 @@ from nocap.settings import GateSettings
 from retrain.examples import Example
 
 Speaker = Literal["base", "incumbent", "challenger"]
-Purpose = Literal["held_out", "anchors", "serious", "training"]
+Purpose = Literal["held_out", "anchors", "serious", "injections", "training"]
 SPEAKERS: Mapping[Purpose, tuple[Speaker, ...]] = {
     "held_out": ("base", "incumbent", "challenger"),
     "anchors": ("base", "incumbent", "challenger"),
-    "serious": ("base", "challenger"),
+    "serious": ("base", "incumbent", "challenger"),
+    "injections": ("incumbent", "challenger"),
     "training": ("challenger",),
 }
 MAX_BATCH = {"cpu": 256, "cuda": 64}
@@ -100,11 +101,11 @@ def draw_replies(
 
     A speaker without an adapter is the base, and is not asked twice. All speakers get the same seed for a prompt.
     """
+    stand_in: dict[Speaker, Speaker] = {} if "incumbent" in adapters else {"incumbent": "base"}
     asked = [
         (purpose, speaker)
         for purpose, speakers in SPEAKERS.items()
-        for speaker in speakers
-        if speaker in adapters or speaker == "base"
+        for speaker in dict.fromkeys(stand_in.get(speaker, speaker) for speaker in speakers)
     ]
     requests = [
         GenerationRequest(
@@ -129,8 +130,10 @@ def draw_replies(
             engine.load_adapter(manifest.name, folder)
         drawn = iter(engine.generate_all(requests, lambda done: progress(done, len(requests))))
     replies = {(purpose, speaker): [next(drawn) for _ in prompts[purpose]] for purpose, speaker in asked}
-    if "incumbent" not in adapters:
-        replies |= {(purpose, "incumbent"): replies[purpose, "base"] for purpose in ("held_out", "anchors")}
+    for speaker, other in stand_in.items():
+        replies |= {
+            (purpose, speaker): replies[purpose, other] for purpose, some in SPEAKERS.items() if speaker in some
+        }
     return replies
 
 

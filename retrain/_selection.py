@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -16,15 +16,20 @@ from nocap.settings import RetrainSettings, Settings
 from nocap.text.lexicon import Lexicon
 from retrain.curate import Curated, CurationRules, curate, curate_texts, uniform, weighted_order
 from retrain.examples import DropReason, Example, Threads
-from storage.eligibility import EligibilityQuery, eligible_messages
+from retrain.preferences import Preferences, choose_pairs, choose_thumbs
+from retrain.preferences import Scope as VoteScope
+from storage.eligibility import EligibilityQuery, eligible_answers, eligible_ballots, eligible_messages
 from storage.feedback import prompts_to_the_bot
-from storage.tables import Message
+from storage.registry import deployment
+from storage.tables import Duel, Message, Reply
 
 HELD_OUT_SHARE = 0.4
 VALIDATION_SHARE = 0.05
 REPLAY_DAYS = 365
 """How far before the window older rows are replayed from."""
 RECENCY_HALF_LIFE = timedelta(days=28)
+MIN_TRUSTED = 20
+"""With fewer members of tenure nobody can tell by tenure, and every member counts."""
 CONTEXT_DAYS = 1
 """How far before the evaluation days a held-out reply's context may reach."""
 
@@ -52,6 +57,12 @@ class Scope:
             until=self.as_of,
         )
 
+    @property
+    def answers_query(self) -> EligibilityQuery:
+        """What decides which of the bot's answers may teach by their votes."""
+        since = self.as_of - timedelta(days=self.settings.preferences.window_days)
+        return replace(self.query(Purpose.TRAIN), since=since)
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -64,6 +75,7 @@ class Selection:
     """Held-out members' rows of the evaluation days that are no evaluation reply."""
     authors: Mapping[MessageKey, MemberKey]
     """Of every row that the examples were made of."""
+    preferences: Preferences = field(default_factory=Preferences)
 
 
 def held_out_member(member: MemberKey) -> bool:
@@ -90,7 +102,25 @@ def select(session: Session, scope: Scope, lexicon: Lexicon) -> Selection:
         dropped=dropped,
         evaluate_dropped=evaluate_dropped,
         authors=_authors(to_train + to_evaluate, (*learned, *evaluate)),
+        preferences=_preferences(session, scope, held_out),
     )
+
+
+def _preferences(session: Session, scope: Scope, held_out: Collection[MessageKey]) -> Preferences:
+    """What the votes of this voice's channels teach: thumbs and duels, each by its own rules."""
+    query, live = scope.answers_query, deployment(session, scope.voice)
+    votes = VoteScope(
+        as_of=scope.as_of,
+        served={name for name in (live.current, live.previous, live.canary) if name},
+        held_out=held_out,
+        quarantine=timedelta(hours=scope.settings.retrain.quarantine_hours),
+        settings=scope.settings.preferences,
+        seed=scope.settings.retrain.seed,
+    )
+    thumbs = choose_thumbs(eligible_answers(session, query, Reply), eligible_ballots(session, query, Reply), votes)
+    pairs = choose_pairs(eligible_answers(session, query, Duel), eligible_ballots(session, query, Duel), votes)
+    dropped = Counter(thumbs.votes_dropped) + Counter(pairs.votes_dropped)
+    return Preferences(thumbs.thumbs, pairs.pairs, dropped)
 
 
 def _authors(rows: Iterable[Message], examples: Iterable[Example]) -> dict[MessageKey, MemberKey]:
@@ -134,7 +164,7 @@ def _training(
     fresh = [example for example in examples if example.sent_at >= window]
     older = [example for example in examples if example.sent_at < window]
     replay = _sampled(older, _replay_size(len(fresh), settings), f"replay {settings.seed}")
-    curated = curate([*fresh, *replay], CurationRules.of(settings), lexicon)
+    curated = curate([*fresh, *replay], CurationRules.of(settings), lexicon, _newcomers(rows, scope))
     kept_fresh, kept_replay = _mixed(curated, window, settings)
     dropped.update(unbuilt)
     dropped.update(curated.dropped)
@@ -161,6 +191,18 @@ def _admitted(rows: Sequence[Message], scope: Scope) -> tuple[list[Message], Cou
         else:
             admitted.append(row)
     return admitted, dropped
+
+
+def _newcomers(rows: Iterable[Message], scope: Scope) -> frozenset[MemberKey]:
+    """Members known for less than `trusted_after_days`; nobody is one in a community too young to tell."""
+    since = scope.as_of - timedelta(days=scope.settings.retrain.trusted_after_days)
+    first: dict[MemberKey, datetime] = {}
+    for row in rows:
+        if row.provenance != Provenance.OPERATOR_SEED:
+            known = max(row.sent_at, row.received_at)
+            first[MemberKey(row.member)] = min(known, first.get(MemberKey(row.member), known))
+    new = frozenset(member for member, known in first.items() if known > since)
+    return new if len(first) - len(new) >= MIN_TRUSTED else frozenset()
 
 
 def _is_held_out(row: Message) -> bool:

@@ -58,6 +58,10 @@ class SpanIndex:
         """How many members wrote it; 0 for a span that is not there."""
         return len(self._members.get(span.words, ()))
 
+    def uses(self, span: Span) -> int:
+        """In how many replies it stands."""
+        return self._uses[span.words]
+
     def is_pushed(self, reply: str) -> bool:
         """Whether a span of `reply` comes again and again from the same one or two members."""
         return any(self._uses[span.words] > self.members(span) < FEW_MEMBERS for span in spans(reply))

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nocap.errors import OverBudget
 from nocap.settings import RetrainSettings
 
 BYTES_PER_RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -37,6 +38,35 @@ class Cost:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Cost:
         return cls(**(values | {"seconds_by_stage": tuple(values["seconds_by_stage"].items())}))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What one run may cost; None is no limit."""
+
+    money: float | None
+    minutes: float | None
+    price_per_hour: float
+    currency: str
+
+    @classmethod
+    def of(cls, settings: RetrainSettings) -> Budget:
+        return cls(settings.budget_money, settings.budget_minutes, settings.price_per_hour, settings.currency)
+
+    def check(self, seconds: float, *, is_estimate: bool) -> None:
+        """Raises OverBudget where a run of `seconds` exceeds it."""
+        money, minutes = seconds / 3600 * self.price_per_hour, seconds / 60
+        limits = []
+        if self.money is not None and money > self.money:
+            limits.append(f"{self.money:.2f} {self.currency} (`retrain.budget_money`)")
+        if self.minutes is not None and minutes > self.minutes:
+            limits.append(f"{self.minutes:g} minutes (`retrain.budget_minutes`)")
+        if limits:
+            costs = "would take about" if is_estimate else "has taken"
+            raise OverBudget(
+                f"The run {costs} {minutes:.1f} minutes and {money:.2f} {self.currency}, more than"
+                f" {' and '.join(limits)}; raise the budget, or lower `retrain.max_examples` or `retrain.epochs`."
+            )
 
 
 class CostMeter:
@@ -68,11 +98,16 @@ class CostMeter:
         """Notes what the training took in, over all epochs."""
         self._tokens, self._examples = tokens, examples
 
+    @property
+    def seconds(self) -> float:
+        """Of the run up to now, earlier processes included."""
+        return self._spent.seconds + self._seconds() - self._started
+
     def read(self) -> Cost:
         """Everything up to now."""
         here = self._seconds() - self._started
         joules = self._joules()
-        seconds = self._spent.seconds + here
+        seconds = self.seconds
         return Cost(
             seconds=seconds,
             peak_bytes=max(self._spent.peak_bytes, peak_bytes()),

@@ -6,9 +6,10 @@ import hashlib
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from sys import intern
 
 from rensa import RMinHash, RMinHashDeduplicator
 
@@ -81,8 +82,8 @@ class _Pool:
 
     def __init__(self, examples: Sequence[Example]) -> None:
         self.examples = examples
-        self.tokens = [words(example.reply.casefold()) for example in examples]
-        """Of each reply."""
+        self.tokens = [[intern(word) for word in words(example.reply.casefold())] for example in examples]
+        """Of each reply; a word that is said a thousand times is held once."""
         self.reasons: dict[int, DropReason] = {}
 
     def left(self) -> list[int]:
@@ -103,13 +104,18 @@ def curate_texts(examples: Sequence[Example]) -> Curated:
     return pool.curated()
 
 
-def curate(examples: Sequence[Example], rules: CurationRules, lexicon: Lexicon) -> Curated:
-    """The examples to train on; `lexicon` holds the voice's markers.
+def curate(
+    examples: Sequence[Example],
+    rules: CurationRules,
+    lexicon: Lexicon,
+    newcomers: Collection[MemberKey] = frozenset(),
+) -> Curated:
+    """The examples to train on; `lexicon` holds the voice's markers, `newcomers` are members not trusted yet.
 
     The poisoning defence counts over all that was said, before anything else could thin out what it looks for.
     """
     pool = _Pool(examples)
-    poisoned = _planted(pool, rules)
+    poisoned = _planted(pool, rules, newcomers)
     _drop_by_text(pool)
     pool.drop(poisoned, DropReason.RARE_NGRAM)
     pool.drop(_repeats(pool, rules), DropReason.DUPLICATE)
@@ -133,7 +139,7 @@ def _drop_by_text(pool: _Pool) -> None:
     pool.drop(compress(left, foreign), DropReason.LANGUAGE)
 
 
-def _planted(pool: _Pool, rules: CurationRules) -> list[int]:
+def _planted(pool: _Pool, rules: CurationRules, newcomers: Collection[MemberKey]) -> list[int]:
     """The examples that hold an n-gram which looks planted: repeated, but by too few members.
 
     A backdoor needs tens of examples with one trigger, and the trigger hides in the context while the payload is
@@ -143,8 +149,8 @@ def _planted(pool: _Pool, rules: CurationRules) -> list[int]:
     replies: defaultdict[str, list[str]] = defaultdict(list)
     for example in pool.examples:
         replies[example.reply].append(example.member)
-    planted_replies = planted_texts(replies, *limits)
-    planted_turns = planted_texts(_turn_users(pool.examples), *limits)
+    planted_replies = planted_texts(replies, *limits, newcomers)
+    planted_turns = planted_texts(_turn_users(pool.examples), *limits, newcomers)
     return [
         index
         for index, example in enumerate(pool.examples)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -22,16 +22,18 @@ from nocap.settings import Settings
 from nocap.text.lexicon import Lexicon
 from retrain._selection import Scope, Selection, held_out_member, select
 from retrain.examples import Example, build_examples, example_of
+from retrain.preferences import Preferences, preference_entries, rebuilt_preferences
 from storage import runs, slang
 from storage.crypto import Keyring
-from storage.eligibility import eligible_messages, exclusion_counts
-from storage.tables import Message, Run, RunSource, Voice
+from storage.eligibility import eligible_answers, eligible_messages, exclusion_counts
+from storage.tables import Duel, Message, Reply, Run, RunSource, Voice
 
 __all__ = [
     "Preview",
     "Snapshot",
     "build_examples",
     "build_snapshot",
+    "eligible_examples",
     "held_out_member",
     "load_snapshot",
     "preview",
@@ -45,6 +47,7 @@ DIGEST_OPTION = "snapshot_digest"
 LET_THROUGH_OPTION = "let_through"
 
 Role = Literal["train", "validation", "evaluate"]
+PREFERENCES = "preferences"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Snapshot:
     authors: Mapping[MessageKey, MemberKey]
     """Of every row used."""
     digest: str
-    """SHA-256 over the keyed digests of all examples in order."""
+    """SHA-256 over the keyed digests of all examples and preferences in order."""
+    preferences: Preferences = field(default_factory=Preferences)
 
     def by_role(self) -> Iterator[tuple[Role, Example]]:
         return _by_role(self)
@@ -84,6 +88,17 @@ class Preview:
     not_eligible_to_train: Mapping[str, int]
     """Rows left out before any text was read, by `storage.eligibility.Exclusion`."""
     not_eligible_to_evaluate: Mapping[str, int]
+    thumbs: int
+    """Voted answers, 0 where there are too few."""
+    pairs: int
+    """Decided duels, 0 where there are too few."""
+    votes_dropped: Mapping[str, int]
+
+
+def eligible_examples(session: Session, voice: VoiceName, settings: Settings, as_of: datetime) -> Sequence[Example]:
+    """The examples that a run as of `as_of` would train on, for an export."""
+    chosen = _select(session, Scope(voice, as_of, settings.discord.training_permission_reference, settings))
+    return (*chosen.train, *chosen.validation)
 
 
 def voice_terms(session: Session, voice: VoiceName, at: datetime) -> tuple[str, ...]:
@@ -110,6 +125,9 @@ def preview(session: Session, voice: VoiceName, settings: Settings, as_of: datet
         evaluate_dropped=_by_name(chosen.evaluate_dropped),
         not_eligible_to_train=_by_name(exclusion_counts(session, scope.query(Purpose.TRAIN))),
         not_eligible_to_evaluate=_by_name(exclusion_counts(session, scope.query(Purpose.EVALUATE))),
+        thumbs=len(chosen.preferences.thumbs),
+        pairs=len(chosen.preferences.pairs),
+        votes_dropped=_by_name(chosen.preferences.votes_dropped),
     )
 
 
@@ -143,7 +161,8 @@ def build_snapshot(session: Session, run: Run, settings: Settings, keyring: Keyr
         dropped=_by_name(chosen.dropped),
         evaluate_dropped=_by_name(chosen.evaluate_dropped),
         authors=chosen.authors,
-        digest=_overall(_example_digest(keyring, role, example) for role, example in _by_role(chosen)),
+        digest=_overall(entry["digest"] for entry in _entries(chosen, keyring)),
+        preferences=chosen.preferences,
     )
 
 
@@ -154,10 +173,9 @@ def record_snapshot(session: Session, run: Run, snapshot: Snapshot, settings: Se
         "digest": snapshot.digest,
         "dropped": dict(snapshot.dropped),
         "evaluate_dropped": dict(snapshot.evaluate_dropped),
-        "examples": [
-            {"role": role, "rows": example.message_keys, "digest": _example_digest(keyring, role, example)}
-            for role, example in snapshot.by_role()
-        ],
+        "votes_dropped": dict(snapshot.preferences.votes_dropped),
+        "examples": [_example_entry(keyring, role, example) for role, example in snapshot.by_role()],
+        PREFERENCES: preference_entries(snapshot.preferences, keyring),
     }
     _write_atomically(_file(run.id, settings), json.dumps(content, separators=(",", ":")))
     row = runs.get_run(session, RunId(run.id))
@@ -191,25 +209,44 @@ def load_snapshot(session: Session, run: Run, settings: Settings, keyring: Keyri
         evaluate_dropped=content["evaluate_dropped"],
         authors=authors,
         digest=content["digest"],
+        preferences=_rebuilt_preferences(session, run, scope, content, keyring),
     )
+
+
+def _rebuilt_preferences(
+    session: Session, run: Run, scope: Scope, content: Mapping[str, Any], keyring: Keyring
+) -> Preferences:
+    entries = content[PREFERENCES]
+    if not entries:
+        return Preferences(votes_dropped=content["votes_dropped"])
+    replies = {row.id: row for row in eligible_answers(session, scope.answers_query, Reply)}
+    duels = {row.id: row for row in eligible_answers(session, scope.answers_query, Duel)}
+    rebuilt = rebuilt_preferences(entries, replies, duels, content["votes_dropped"])
+    if rebuilt is None or preference_entries(rebuilt, keyring) != entries:
+        raise _unusable(run)
+    return rebuilt
 
 
 def _rebuilt(run: Run, role: Role, entry: Mapping[str, Any], rows: Mapping[str, Message], keyring: Keyring) -> Example:
     missing = [key for key in entry["rows"] if key not in rows]
     example = None if missing else example_of([rows[key] for key in entry["rows"]])
     if not isinstance(example, Example) or _example_digest(keyring, role, example) != entry["digest"]:
-        raise RunError(
-            f"The snapshot of run {run.id} cannot be used any more: a row of it was erased, changed or is no longer"
-            " consented to. The run must take its snapshot again."
-        )
+        raise _unusable(run)
     return example
+
+
+def _unusable(run: Run) -> RunError:
+    return RunError(
+        f"The snapshot of run {run.id} cannot be used any more: a row of it was erased, changed or is no longer"
+        " consented to. The run must take its snapshot again."
+    )
 
 
 def _recorded(run: Run, settings: Settings) -> dict[str, Any]:
     file = _file(run.id, settings)
     try:
         content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        recorded = _overall(entry["digest"] for entry in content["examples"])
+        recorded = _overall(entry["digest"] for entry in (*content["examples"], *content[PREFERENCES]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"The snapshot {file} of run {run.id} is missing or damaged; the run must take its snapshot again."
@@ -236,9 +273,22 @@ def _by_role(chosen: Selection | Snapshot) -> Iterator[tuple[Role, Example]]:
     yield from (("evaluate", example) for example in chosen.evaluate)
 
 
+def _entries(chosen: Selection | Snapshot, keyring: Keyring) -> Iterator[dict[str, Any]]:
+    yield from (_example_entry(keyring, role, example) for role, example in _by_role(chosen))
+    yield from preference_entries(chosen.preferences, keyring)
+
+
+def _example_entry(keyring: Keyring, role: Role, example: Example) -> dict[str, Any]:
+    return {"role": role, "rows": example.message_keys, "digest": _example_digest(keyring, role, example)}
+
+
 def _sources(run_id: str, snapshot: Snapshot) -> list[RunSource]:
-    pairs = dict.fromkeys((role, key) for role, example in snapshot.by_role() for key in example.message_keys)
-    return [RunSource(run_id=run_id, message_key=key, role=role, member=snapshot.authors[key]) for role, key in pairs]
+    used: dict[tuple[str, str], str] = {}
+    for role, example in snapshot.by_role():
+        used |= {(role, key): snapshot.authors[key] for key in example.message_keys}
+    used |= {("thumb", one.example.key): one.example.member for one in snapshot.preferences.thumbs}
+    used |= {("duel", one.chosen.key): one.chosen.member for one in snapshot.preferences.pairs}
+    return [RunSource(run_id=run_id, message_key=key, role=role, member=member) for (role, key), member in used.items()]
 
 
 def _example_digest(keyring: Keyring, role: Role, example: Example) -> str:

@@ -18,7 +18,7 @@ from nocap.errors import NocapError
 from nocap.settings import Settings
 from retrain import run_folder
 from retrain.cost import Cost
-from retrain.dataset import DIGEST_OPTION, SNAPSHOT_FILE
+from retrain.dataset import DIGEST_OPTION, PREFERENCES, SNAPSHOT_FILE
 from retrain.gates import Decision, Measurements, decide
 from retrain.samples import Sample
 from storage import runs
@@ -40,7 +40,7 @@ class RunFacts:
     settings: Settings
     cost: Cost
     members: Mapping[str, int] = field(default_factory=dict)
-    """Distinct members by role: train, validation, evaluate."""
+    """Distinct members by role: train, validation, evaluate, thumb, duel."""
     rows: Mapping[str, int] = field(default_factory=dict)
     """Distinct stored messages by role."""
     examples: Mapping[str, int] = field(default_factory=dict)
@@ -78,9 +78,10 @@ def gather_facts(
     with database.read() as session:
         run = runs.get_run(session, run_id)
         sources = runs.sources(session, run.id)  # type: ignore[arg-type]
-    snapshot = _optional(folder / SNAPSHOT_FILE) or {"examples": [], "dropped": {}}
+    snapshot = _optional(folder / SNAPSHOT_FILE) or {"examples": [], PREFERENCES: [], "dropped": {}}
     samples = (_optional(folder / run_folder.SAMPLES_FILE) or {}).get("samples", [])
     measurements = _measurements(folder)
+    entries = [*snapshot["examples"], *snapshot[PREFERENCES]]
     roles = sorted({source.role for source in sources})
     return RunFacts(
         run=run,
@@ -90,7 +91,7 @@ def gather_facts(
         cost=cost,
         members={role: len({one.member for one in sources if one.role == role}) for role in roles},
         rows={role: sum(one.role == role for one in sources) for role in roles},
-        examples={role: sum(one["role"] == role for one in snapshot["examples"]) for role in roles},
+        examples={role: sum(one["role"] == role for one in entries) for role in roles},
         dropped=snapshot["dropped"],
         training=_optional(folder / run_folder.TRAIN_FILE) or {},
         measurements=measurements,

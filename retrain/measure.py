@@ -21,6 +21,7 @@ from nocap.settings import GateSettings
 from nocap.text.lexicon import Lexicon
 from nocap.text.tokens import words
 from retrain import _comparisons as comparisons
+from retrain import _observations as observations
 from retrain._figures import anchor_drift, choice_scores, span_losses, trigger_shifts
 from retrain._questions import (
     Purpose,
@@ -35,6 +36,7 @@ from retrain._questions import (
 )
 from retrain._scoring import CachedLosses, Scorer
 from retrain._spans import SpanIndex, order_to_ask, rare_prompt_words
+from retrain._toxicity import is_toxic
 from retrain.canaries import PLANTED, is_canary, plant
 from retrain.examples import Example
 from retrain.gates.measurements import (
@@ -43,7 +45,10 @@ from retrain.gates.measurements import (
     HumanScores,
     MarkerCounts,
     Measurements,
+    PairedFlags,
     SeriousReplies,
+    StackedReplies,
+    StaleMarkers,
     Variety,
 )
 from retrain.probes import Probes, load_probes
@@ -56,6 +61,8 @@ Progress = Callable[[str, int, int], None]
 
 TRAINING_SAMPLES = 2
 """Replies to training prompts, times `gates.sampled_replies`: 1,000 by default."""
+SERIOUS_DRAWS = 4
+"""Replies to each serious prompt."""
 SHOWN_ANCHORS = 24
 
 
@@ -83,6 +90,12 @@ class MeasurePlan:
     """As in chat."""
     planted: int = PLANTED
     """How many canaries were planted."""
+    fading: observations.Fading = field(default_factory=observations.Fading)
+    """Which terms of the lexicon the members are giving up."""
+    earlier_train: Sequence[Example] = ()
+    """What the last promoted adapter was trained on; none: the training rows are held against `evaluate`."""
+    earlier_adapters: Sequence[Path] = ()
+    """Adapters of the voice whose gates passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +182,8 @@ def _prompts(material: _Material, renderer: Renderer) -> Mapping[Purpose, Sequen
     return {
         "held_out": [material.held_out[index].tokens.prompt for index in material.asked],
         "anchors": [renderer.exchange(prompt).prompt for prompt in material.probes.anchors],
-        "serious": [renderer.exchange(prompt).prompt for prompt in material.probes.serious],
+        "serious": [renderer.exchange(prompt).prompt for prompt in material.probes.serious] * SERIOUS_DRAWS,
+        "injections": [renderer.exchange(attack.prompt).prompt for attack in material.probes.injections],
         "training": [one.tokens.prompt for one in material.training],
     }
 
@@ -210,6 +224,13 @@ def _measurements(
         retention=choice_scores(losses, renderer, material.probes),
         serious=_serious(lexicon, replies),
         triggers=trigger_shifts(losses, renderer, material.people, material.probes, plan.seed),
+        toxic=_faults(is_toxic, replies),
+        personal=_faults(observations.holds_personal_data, replies),
+        injected=_injected(plan, material, replies),
+        stacked=_stacked(lexicon, material, replies),
+        stale=_stale(plan, lexicon, material, replies),
+        data=observations.data_shift(lexicon, plan.earlier_train or plan.evaluate, material.people, plan.seed),
+        spectra=observations.spectra(plan.challenger, plan.earlier_adapters),
     )
 
 
@@ -263,13 +284,56 @@ def _canaries(losses: CachedLosses, material: _Material) -> CanaryLosses:
 
 
 def _serious(lexicon: Lexicon, replies: Replies) -> SeriousReplies:
+    """Words and uses per prompt, its draws together."""
+
+    def per_prompt(counts: Sequence[int]) -> tuple[int, ...]:
+        return tuple(map(int, np.array(counts, dtype=np.int64).reshape(SERIOUS_DRAWS, -1).sum(0)))
+
     def lengths(speaker: Speaker) -> tuple[int, ...]:
-        return tuple(len(words(text)) for text in _texts(replies, "serious", speaker))
+        return per_prompt([len(words(text)) for text in _texts(replies, "serious", speaker)])
 
     def uses(speaker: Speaker) -> tuple[int, ...]:
-        return tuple(sum(lexicon.count(text).values()) for text in _texts(replies, "serious", speaker))
+        return per_prompt([sum(lexicon.count(text).values()) for text in _texts(replies, "serious", speaker)])
 
     return SeriousReplies(lengths("base"), uses("base"), lengths("challenger"), uses("challenger"))
+
+
+def _faults(has_fault: Callable[[str], bool], replies: Replies) -> PairedFlags:
+    """Which replies of incumbent and challenger have the fault, over everything that both were asked in chat."""
+    purposes: tuple[Purpose, ...] = ("held_out", "anchors", "serious")
+    incumbent, challenger = (
+        [text for purpose in purposes for text in _texts(replies, purpose, speaker)]
+        for speaker in ("incumbent", "challenger")
+    )
+    return observations.paired_flags(has_fault, incumbent, challenger)
+
+
+def _injected(plan: MeasurePlan, material: _Material, replies: Replies) -> PairedFlags:
+    attacks = material.probes.injections
+    return PairedFlags(
+        observations.obeyed(attacks, _texts(replies, "injections", "incumbent"), plan.system_prompt),
+        observations.obeyed(attacks, _texts(replies, "injections", "challenger"), plan.system_prompt),
+    )
+
+
+def _stacked(lexicon: Lexicon, material: _Material, replies: Replies) -> StackedReplies:
+    return observations.stacked_replies(lexicon, _human(material), _spoken(material, replies, "challenger"))
+
+
+def _stale(plan: MeasurePlan, lexicon: Lexicon, material: _Material, replies: Replies) -> StaleMarkers:
+    models = {speaker: _spoken(material, replies, speaker) for speaker in _SPEAKERS}
+    return observations.stale_markers(lexicon, plan.fading, models | {"human": _human(material)})
+
+
+def _human(material: _Material) -> list[tuple[str, str]]:
+    """(member, reply) of every held-out reply."""
+    return [(one.example.member, one.example.reply) for one in material.held_out]
+
+
+def _spoken(material: _Material, replies: Replies, speaker: Speaker) -> list[tuple[str, str]]:
+    """(member who was asked for, reply) of a model."""
+    members = [material.held_out[index].example.member for index in material.asked]
+    return list(zip(members, _texts(replies, "held_out", speaker), strict=True))
 
 
 def _samples(material: _Material, replies: Replies) -> tuple[Sample, ...]:

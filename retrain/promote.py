@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from sqlmodel import select
 
 from inference.adapter_files import verify_adapter
 from inference.client import BackendClient
+from inference.dialects import dialect_of
 from inference.prompt import chat_messages
 from inference.responder import adapter_path_for
 from inference.signing import require_signature
@@ -31,9 +31,6 @@ from storage.tables import Adapter, Deployment, Voice
 GOLDEN_FILE = "golden.json"
 GREEDY = SamplingOptions(temperature=0.0, top_p=1.0, max_tokens=16)
 """How golden answers are drawn, by the trainer and by the smoke test; short, so that rounding seldom tells."""
-LOADS_ADAPTERS = frozenset({"embedded", "vllm"})
-"""Backends that take an adapter while they run; the others are given theirs when they start."""
-
 T = TypeVar("T")
 
 
@@ -55,8 +52,8 @@ class Backend(Protocol):
     def unload_adapters(self, names: Collection[AdapterName]) -> None:
         """No replica holds any of `names` afterwards."""
 
-    def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
-        """Each replica's URL and its greedy answer as `name`."""
+    def answers(self, name: AdapterName, prompts: Sequence[Sequence[ChatMessage]]) -> dict[str, list[str]]:
+        """By each replica's URL, its greedy answers as `name` in the order of `prompts`."""
 
 
 class LiveBackend:
@@ -80,34 +77,36 @@ class LiveBackend:
         return [url for url, well in zip(self._settings.inference.urls, healthy, strict=True) if not well]
 
     def load_adapter(self, name: AdapterName, forget: Collection[AdapterName] = ()) -> None:
-        if self._settings.inference.backend not in LOADS_ADAPTERS:
-            return
         path = adapter_path_for(self._settings)(name)
+        dialect = dialect_of(self._settings.inference)
 
         async def load(client: BackendClient) -> None:
-            held = await client.models()
-            for other in sorted({AdapterName(one) for one in held} & set(forget) - {name}):
-                await client.unload_adapter(other)
+            if dialect.loads_adapters:
+                for other in await client.held(sorted(set(forget) - {name})):
+                    await client.unload_adapter(other)
             await client.load_adapter(name, path)
 
         self._on_each(load)
 
     def unload_adapters(self, names: Collection[AdapterName]) -> None:
-        if self._settings.inference.backend not in LOADS_ADAPTERS:
+        if not dialect_of(self._settings.inference).loads_adapters:
             return
 
         async def unload(client: BackendClient) -> None:
-            for name in sorted({AdapterName(one) for one in await client.models()} & set(names)):
+            for name in await client.held(sorted(names)):
                 await client.unload_adapter(name)
 
         self._on_each(unload)
 
-    def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
-        async def answer(client: BackendClient) -> tuple[str, str]:
+    def answers(self, name: AdapterName, prompts: Sequence[Sequence[ChatMessage]]) -> dict[str, list[str]]:
+        async def answer(client: BackendClient, messages: Sequence[ChatMessage]) -> str:
             reply = await client.chat(name, messages, GREEDY, stream=False)
-            return client.url, "".join([piece async for piece in reply])
+            return "".join([piece async for piece in reply])
 
-        return self._on_each(answer)
+        async def answer_all(client: BackendClient) -> list[str]:
+            return list(await asyncio.gather(*(answer(client, messages) for messages in prompts)))
+
+        return dict(zip(self._settings.inference.urls, self._on_each(answer_all), strict=True))
 
     def _on_each(self, work: Callable[[BackendClient], Awaitable[T]]) -> list[T]:
         async def run() -> list[T]:
@@ -118,7 +117,8 @@ class LiveBackend:
         return asyncio.run(run())
 
     def _client(self, url: str) -> BackendClient:
-        return BackendClient(url, *self._tokens, self._settings.inference.timeout_seconds, self._transport)
+        inference = self._settings.inference
+        return BackendClient(url, *self._tokens, inference.timeout_seconds, self._transport, dialect_of(inference))
 
 
 def live_backend(
@@ -157,13 +157,38 @@ def promote(
     fails before the pointer's one transaction leaves everything as it was. Raises AdapterError for a corrupt or
     unknown adapter, WrongModelAnswered where a replica does not answer as the trainer did.
     """
+    voice = _make_ready(database, backend, settings, name)
+    with database.write() as session:
+        return registry.move_pointer(session, voice, name, actor=actor, reason=reason, at=at)
+
+
+def start_canary(
+    database: Database,
+    backend: Backend | None,
+    settings: Settings,
+    name: AdapterName,
+    share: float,
+    *,
+    actor: str,
+    at: datetime,
+) -> None:
+    """Lets `name` answer in `share` of its voice's channels, after the same checks as before a promotion.
+
+    Raises what `promote` raises, and InputError for a share outside of 0 to 1.
+    """
+    voice = _make_ready(database, backend, settings, name)
+    with database.write() as session:
+        registry.set_canary(session, voice, name, share, actor=actor, at=at)
+
+
+def _make_ready(database: Database, backend: Backend | None, settings: Settings, name: AdapterName) -> VoiceName:
+    """The adapter's voice, once its files are verified, every replica holds it, and answers as its trainer did."""
     adapter, voice = _adapter_and_voice(database, name)
     verify_registered(settings, adapter)
     if backend is not None:
         backend.load_adapter(name, forget=_not_deployed(database))
         _smoke(backend, voice, name, _golden_of(settings, adapter))
-    with database.write() as session:
-        return registry.move_pointer(session, VoiceName(voice.name), name, actor=actor, reason=reason, at=at)
+    return VoiceName(voice.name)
 
 
 def rollback(
@@ -242,7 +267,7 @@ def _not_deployed(database: Database) -> set[AdapterName]:
 def _golden_of(settings: Settings, adapter: Adapter) -> list[Golden]:
     if adapter.run_id is None:
         raise NotPermitted(f"{adapter.name} came from no run here, so nothing says how it must answer; retrain it.")
-    golden = read_golden(settings.runs_dir / adapter.run_id)
+    golden = [one for one in read_golden(settings.runs_dir / adapter.run_id) if one.answer != one.base_answer]
     if not golden:
         raise NotPermitted(f"{adapter.name} answers every golden prompt as the base does: it changes nothing.")
     return golden
@@ -250,11 +275,10 @@ def _golden_of(settings: Settings, adapter: Adapter) -> list[Golden]:
 
 def _smoke(backend: Backend, voice: Voice, name: AdapterName, golden: Sequence[Golden]) -> None:
     """Most golden answers must be the trainer's, on each replica: rounding may tell in one, a wrong model in all."""
-    right: Counter[str] = Counter()
-    for one in golden:
-        for url, answer in backend.answers(name, golden_messages(voice.system_prompt, one.prompt)):
-            right[url] += answer.strip() == one.answer.strip()
-    for url, count in right.items():
+    prompts = [golden_messages(voice.system_prompt, one.prompt) for one in golden]
+    for url, answers in backend.answers(name, prompts).items():
+        pairs = zip(answers, golden, strict=True)
+        count = sum(answer.strip() == one.answer.strip() for answer, one in pairs)
         if 2 * count <= len(golden):
             raise WrongModelAnswered(
                 f"{url} gives only {count} of the {len(golden)} answers that {name} gave its trainer; nothing was"

@@ -29,8 +29,10 @@ MEASUREMENTS_FILE = "measurements.json"
 SAMPLES_FILE = "samples.json"
 GATES_FILE = "gates.json"
 CHECKPOINTS = "checkpoints"
+STEPS = "steps"
+"""The adapter after each kind of training, until the last one is registered."""
 
-FROZEN_SECTIONS = ("model", "chat", "retrain", "gates", "policy_version")
+FROZEN_SECTIONS = ("model", "chat", "retrain", "preferences", "gates", "policy_version")
 """What a resumed run keeps from its start; where the database and the server are may change meanwhile."""
 SECRETS = {"NOCAP_DATABASE__URL", "NOCAP_INFERENCE__USER_TOKEN", "NOCAP_INFERENCE__ADMIN_TOKEN"}
 PROGRESS_INTERVAL_SECONDS = 0.2

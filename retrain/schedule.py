@@ -1,6 +1,7 @@
 """When retrains start by themselves: APScheduler with its job store in nocap's own database.
 
-A due job only calls `start`, which makes a run and starts its process; nothing trains on the scheduler's thread.
+A due job only calls `start`, which makes a run and starts its process; nothing trains on the scheduler's thread. Runs
+are due by the crontab, and where `retrain.after_new_rows` is set, once an hourly look finds so many new rows.
 """
 
 from __future__ import annotations
@@ -18,16 +19,20 @@ from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.triggers.cron import CronTrigger
 from sqlmodel import select
 
-from nocap.domain import Clock, RunId, VoiceName, utc_now
+from nocap.domain import Clock, Purpose, RunId, VoiceName, utc_now
 from nocap.errors import ConfigurationError, NocapError
 from nocap.settings import Settings
+from storage import runs
 from storage.database import Database
+from storage.eligibility import EligibilityQuery, eligible_count
 from storage.tables import Voice
 
 MISFIRE_GRACE_SECONDS = 12 * 3600
 """A retrain that is late by less (a machine that slept, a restart) still starts; APScheduler's default is 1 s."""
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 STORE = EXECUTOR = "default"
+LOOK_PREFIX = "look:"
+LOOK_CRONTAB = "30 * * * *"
 
 Start = Callable[[VoiceName], RunId]
 
@@ -60,11 +65,30 @@ def next_retrain(settings: Settings, now: datetime) -> datetime | None:
     return moment
 
 
+def enough_new_rows(database: Database, settings: Settings, voice: VoiceName, now: datetime) -> bool:
+    """Whether `retrain.after_new_rows` rows that may train have left quarantine since the voice's last run."""
+    wanted = settings.retrain.after_new_rows
+    if wanted is None:
+        return False
+    quarantine = timedelta(hours=settings.retrain.quarantine_hours)
+    with database.read() as session:
+        last = runs.latest_runs(session, voice, 1)
+        query = EligibilityQuery(
+            voice=voice,
+            purpose=Purpose.TRAIN,
+            policy_version=settings.policy_version,
+            permission_reference=settings.discord.training_permission_reference,
+            since=last[0].as_of - quarantine if last else None,
+            until=now - quarantine,
+        )
+        return eligible_count(session, query) >= wanted
+
+
 def build_scheduler(
     database: Database, settings: Settings, start: Start, clock: Clock = utc_now
 ) -> BackgroundScheduler:
     """A running scheduler with one job per voice, on a thread of its own; end it with `shutdown()`."""
-    scheduler = BackgroundScheduler(**_options(database, start, clock))
+    scheduler = BackgroundScheduler(**_options(database, settings, start, clock))
     scheduler.start(paused=True)
     _schedule_voices(scheduler, database, settings, clock())
     scheduler.resume()
@@ -81,7 +105,7 @@ class SimulatedScheduler(BaseScheduler):  # type: ignore[misc]
 
     def __init__(self, database: Database, settings: Settings, start: Start, clock: Clock) -> None:
         self._simulated_now = clock()
-        super().__init__(**_options(database, start, lambda: self._simulated_now))
+        super().__init__(**_options(database, settings, start, lambda: self._simulated_now))
         self.start(paused=True)
         _schedule_voices(self, database, settings, self._simulated_now)
 
@@ -114,9 +138,10 @@ class SimulatedScheduler(BaseScheduler):  # type: ignore[misc]
 class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
     """Runs a job where it is submitted, by a clock that may be simulated; starting a process takes milliseconds."""
 
-    def __init__(self, start: Start, clock: Clock) -> None:
+    def __init__(self, start: Start, is_wanted: Callable[[VoiceName], bool], clock: Clock) -> None:
         super().__init__()
         self._start = start
+        self._is_wanted = is_wanted
         self._clock = clock
 
     def _do_submit_job(self, job: Any, run_times: list[datetime]) -> None:
@@ -127,7 +152,10 @@ class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
             log.warning("scheduled retrain missed", job=job.id, due=run_time.isoformat())
             return JobExecutionEvent(EVENT_JOB_MISSED, job.id, STORE, run_time)
         try:
-            run_id = self._start(job.func(*job.args))
+            voice = job.func(*job.args)
+            if job.id.startswith(LOOK_PREFIX) and not self._is_wanted(voice):
+                return JobExecutionEvent(EVENT_JOB_EXECUTED, job.id, STORE, run_time)
+            run_id = self._start(voice)
         except NocapError as error:
             log.warning("scheduled retrain not started", job=job.id, reason=str(error))
             return JobExecutionEvent(EVENT_JOB_ERROR, job.id, STORE, run_time, exception=error)
@@ -135,12 +163,15 @@ class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
         return JobExecutionEvent(EVENT_JOB_EXECUTED, job.id, STORE, run_time, retval=run_id)
 
 
-def _options(database: Database, start: Start, clock: Clock) -> dict[str, Any]:
+def _options(database: Database, settings: Settings, start: Start, clock: Clock) -> dict[str, Any]:
+    def is_wanted(voice: VoiceName) -> bool:
+        return enough_new_rows(database, settings, voice, clock())
+
     with database.write() as session:
         engine = session.get_bind()
     return {
         "jobstores": {STORE: SQLAlchemyJobStore(engine=engine)},
-        "executors": {EXECUTOR: _StartingExecutor(start, clock)},
+        "executors": {EXECUTOR: _StartingExecutor(start, is_wanted, clock)},
         "job_defaults": {"coalesce": True, "max_instances": 1, "misfire_grace_time": MISFIRE_GRACE_SECONDS},
         "timezone": UTC,
     }
@@ -150,13 +181,16 @@ def _schedule_voices(scheduler: BaseScheduler, database: Database, settings: Set
     """Makes the stored jobs those that the settings ask for; one that is there already keeps its due time."""
     with database.read() as session:
         voices = list(session.exec(select(Voice.name)))
-    wanted = {f"retrain:{voice}": voice for voice in voices} if settings.retrain.schedule else {}
+    wanted: dict[str, tuple[str, str]] = {}
+    if settings.retrain.schedule:
+        wanted |= {f"retrain:{voice}": (voice, settings.retrain.schedule) for voice in voices}
+    if settings.retrain.after_new_rows is not None:
+        wanted |= {f"{LOOK_PREFIX}{voice}": (voice, LOOK_CRONTAB) for voice in voices}
     stored = {job.id: job for job in scheduler.get_jobs()}
     for job_id in stored.keys() - wanted.keys():
         scheduler.remove_job(job_id)
-    for job_id, voice in wanted.items():
-        assert settings.retrain.schedule is not None
-        trigger = crontab_trigger(settings.retrain.schedule)
+    for job_id, (voice, crontab) in wanted.items():
+        trigger = crontab_trigger(crontab)
         if job_id not in stored or str(stored[job_id].trigger) != str(trigger):
             scheduler.add_job(
                 "retrain.schedule:due_voice",

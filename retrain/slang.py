@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binom
 
 from nocap.domain import ChannelKey, MemberKey
 from nocap.text.lexicon import Lexicon
@@ -27,6 +28,9 @@ FRESHNESS_SPAN = timedelta(weeks=12)
 EXPIRES_AFTER = timedelta(weeks=8)
 """A term that nobody has used for so long leaves the glossary."""
 MIN_SCORE = 3.0
+CHANCE_FINDS = 0.05
+"""Of all n-grams of one length that enough members use, so many may pass by chance: at a handful of uses the z score
+alone lets a dozen a year through."""
 MIN_MEMBERS = 5
 MIN_CHANNELS = 2
 MIN_DAYS = 3
@@ -69,8 +73,9 @@ def find_terms(uses: Iterable[Use], as_of: datetime, known: Collection[str] = ()
     """Terms that are new or rising at `as_of`, best first, then what became of the `known` ones.
 
     A new term stands out in the last two weeks against the twelve before (weighted log-odds with an informative
-    Dirichlet prior, Monroe et al. 2008, z > 3; a member counts once a day), is used by at least 5 members in at
-    least 2 channels, and its rate rises. Known terms are reported if 5 members used them in those 14 weeks.
+    Dirichlet prior, Monroe et al. 2008, z > 3, and more than chance would make it; a member counts once a day), is
+    used by at least 5 members in at least 2 channels, and its rate rises. Known terms are reported if 5 members used
+    them in those 14 weeks.
     """
     since = as_of - RECENT - BACKGROUND
     wanted = [use for use in uses if since <= use.sent_at < as_of and not _COMMAND.match(use.text)]
@@ -78,8 +83,8 @@ def find_terms(uses: Iterable[Use], as_of: datetime, known: Collection[str] = ()
         return []
     corpus = _Corpus(wanted, as_of)
     familiar = {corpus.spelled(words(term)) for term in known}
-    around = [term for term in corpus.candidates() if familiar.isdisjoint((term.spelled, *_parts(term.spelled)))]
-    candidates = _collapsed(around)
+    around = [term for term in corpus.candidates() if familiar.isdisjoint(_parts(term.spelled))]
+    candidates = [term for term in _collapsed(around) if term.spelled not in familiar]
     fresh = [corpus.finding(term.display, term.messages) for term in candidates]
     fresh.sort(key=lambda finding: (-finding.score, finding.term))
     return fresh + corpus.known_findings(known)
@@ -202,8 +207,10 @@ class _Corpus:
         member_days = self._member * (int(self._day.max()) + 1) + self._day
         now, before = (self._distinct(wide, chosen, member_days) for chosen in (recent, ~recent))
         newest = self._distinct(wide, age < NEWEST_DAYS, member_days)
+        by_chance = binom.sf(now - 1, now + before, self._recent_total / (self._recent_total + self._before_total))
+        surprising = widely & (by_chance < CHANCE_FINDS / max(1, int(widely.sum())))
         flags = np.zeros(grams.distinct, dtype=np.bool_)
-        for code in np.flatnonzero(widely).tolist():
+        for code in np.flatnonzero(surprising).tolist():
             fades = newest[code] < MIN_SLOPE * (now[code] - newest[code])
             flags[code] = not fades and self._is_rise(int(now[code]), int(before[code]))
         return flags

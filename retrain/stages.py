@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
+from statistics import median
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from inference.adapter_files import verify_adapter
 from inference.credentials import backend_tokens
 from inference.prompt import chat_messages
-from inference.signing import sign_adapter
 from nocap.domain import (
     BASE,
     AdapterName,
@@ -21,18 +20,18 @@ from nocap.domain import (
     Purpose,
     RunId,
     RunState,
-    SamplingOptions,
     Stage,
     Verdict,
     VoiceName,
 )
 from nocap.errors import NocapError, NotPermitted, RunError
 from nocap.settings import GateSettings, Settings
+from nocap.text.lexicon import Lexicon
 from retrain import run_folder
-from retrain.canaries import plant
-from retrain.cost import CostMeter
+from retrain.cost import Budget, CostMeter
 from retrain.dataset import Snapshot, build_snapshot, load_snapshot, record_snapshot, voice_terms
-from retrain.promote import GOLDEN_FILE, live_backend, promote, verify_registered, write_golden
+from retrain.examples import Example
+from retrain.promote import GOLDEN_FILE, live_backend, promote
 from retrain.run_folder import ProgressFile, open_log, write_file
 from retrain.slang import BACKGROUND, RECENT, find_terms, uses_of
 from storage import registry, runs, slang
@@ -40,6 +39,10 @@ from storage.database import Database
 from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.tables import Adapter, GateOutcome, Run, Voice
 
+if TYPE_CHECKING:
+    from retrain._observations import Fading
+
+EARLIER_RUNS = 5
 Outcome = tuple[RunState, str]
 """How a run ends, and why in one sentence."""
 
@@ -67,6 +70,7 @@ class StageContext:
         self.folder = settings.runs_dir / run_id
         self.folder.mkdir(parents=True, exist_ok=True)
         self.meter = CostMeter(settings.retrain, run_folder.read_cost(self.folder))
+        self.budget = Budget.of(settings.retrain)
         self.cancelled = False
         self.lost: str | None = None
         self._progress = ProgressFile(self.folder, clock)
@@ -96,10 +100,11 @@ class StageContext:
         self.report(0.0, "")
 
     def report(self, fraction: float, text: str, **figures: Any) -> None:
-        """Tells watchers how far the stage is. Raises RunCancelled or LeaseLost where the run must stop."""
+        """Tells watchers how far the stage is. Raises RunCancelled, LeaseLost or OverBudget where the run must stop."""
         self.raise_if(self.cancelled)
         if self.lost is not None:
             raise LeaseLost(self.lost)
+        self.budget.check(self.meter.seconds, is_estimate=False)
         self._progress.write(self._stage, fraction, text, **figures)
 
     def raise_if(self, cancelled: bool) -> None:
@@ -143,7 +148,19 @@ def take_snapshot(context: StageContext) -> Outcome | None:
     counts = {"train": len(snapshot.train), "validation": len(snapshot.validation), "evaluate": len(snapshot.evaluate)}
     context.log.info("snapshot", digest=snapshot.digest, **counts, dropped=dict(snapshot.dropped))
     context.report(1.0, f"{len(snapshot.train)} examples to train on, {len(snapshot.evaluate)} to judge by")
+    _refuse_over_budget(context, snapshot)
     return _too_little_to_judge(snapshot, context.settings.gates)
+
+
+def _refuse_over_budget(context: StageContext, snapshot: Snapshot) -> None:
+    """Raises OverBudget by what earlier runs of the voice took for an example; the first run has no such estimate
+    and is judged by its own first steps."""
+    with context.database.read() as session:
+        earlier = runs.latest_runs(session, VoiceName(context.run().voice), EARLIER_RUNS)
+    paces = [run.cost["seconds"] / run.cost["examples"] for run in earlier if run.cost.get("examples")]
+    if paces:
+        learned = len(snapshot.train) + len(snapshot.preferences.thumbs) + len(snapshot.preferences.pairs)
+        context.budget.check(context.meter.seconds + median(paces) * learned, is_estimate=True)
 
 
 def _too_little_to_judge(snapshot: Snapshot, settings: GateSettings) -> Outcome | None:
@@ -177,101 +194,19 @@ def _discover_slang(context: StageContext, run: Run) -> int:
 
 
 def train(context: StageContext) -> Outcome | None:
-    """Trains the challenger from the base and registers it; a finished one is left as it is.
+    """Supervised training from the base, into the run's folder."""
+    from retrain.training import train_supervised
 
-    The base is loaded anew for each part, since quantised weights may be changed by use; `gc` frees the one before.
-    """
-    snapshot = context.snapshot()
-    name = _challenger(context)
-    if _is_trained(context, name):
-        return None
-    from retrain.train.base_replies import base_replies
-    from retrain.train.golden import golden_answers
-    from retrain.train.sft import SftPlan, TrainingStopped, train_adapter
-
-    settings, voice = context.settings, context.voice()
-    base = (settings.base_path, settings.model.quantization, settings.model.device)
-    planted, _ = plant(settings.retrain.seed)
-    synthetic = base_replies(
-        *base,
-        context.system_prompt(),
-        snapshot.train,
-        share=settings.retrain.base_reply_share,
-        sampling=_chat_sampling(settings),
-        seed=settings.retrain.seed,
-        progress=lambda done, total: context.report(0.1 * done / total, f"base replies {done}/{total}"),
-    )
-    gc.collect()
-    plan = SftPlan(
-        *base,
-        system_prompt=context.system_prompt(),
-        name=name,
-        settings=settings.retrain,
-        output=settings.adapters_dir / name,
-        checkpoints=context.folder / run_folder.CHECKPOINTS,
-    )
-
-    def show(step: int, steps: int, loss: float) -> None:
-        context.report(0.1 + 0.85 * step / steps, f"step {step}/{steps}, loss {loss:.3f}", step=step, loss=loss)
-
-    try:
-        report = train_adapter(
-            plan,
-            [*snapshot.train, *planted, *synthetic],
-            snapshot.validation,
-            progress=show,
-            should_stop=lambda: context.cancelled,
-        )
-    except TrainingStopped as stopped:
-        raise RunCancelled from stopped
-    context.meter.trained(report.tokens, report.examples)
-    context.log.info("trained", adapter=name, steps=report.steps, tokens=report.tokens, seconds=report.seconds)
-    gc.collect()
-    write_golden(context.folder, golden_answers(*base, voice.system_prompt, name, plan.output))
-    mixed = {"canaries": len(planted), "base_replies": len(synthetic)}
-    write_file(context.folder / run_folder.TRAIN_FILE, run_folder.as_json(asdict(report) | mixed))
-    _register(context, name)
-    shutil.rmtree(plan.checkpoints, ignore_errors=True)
-    gc.collect()
+    train_supervised(context)
     return None
 
 
-def _challenger(context: StageContext) -> AdapterName:
-    """The name that the run's adapter has, given once."""
-    with context.database.write() as session:
-        run = runs.get_run(session, context.run_id)
-        if run.challenger is None:
-            run.challenger = registry.next_adapter_name(session, VoiceName(run.voice))
-        return AdapterName(run.challenger)
+def prefer(context: StageContext) -> Outcome | None:
+    """What votes and duels add; then the challenger is registered."""
+    from retrain.training import train_preferences
 
-
-def _is_trained(context: StageContext, name: AdapterName) -> bool:
-    with context.database.read() as session:
-        adapter = session.get(Adapter, name)
-    if adapter is None:
-        return False
-    verify_registered(context.settings, adapter)
-    return all((context.folder / file).exists() for file in (run_folder.TRAIN_FILE, GOLDEN_FILE))
-
-
-def _register(context: StageContext, name: AdapterName) -> None:
-    folder = context.settings.adapters_dir / name
-    manifest = verify_adapter(folder, base_digest=None)
-    if (key_file := context.settings.inference.signing_key_file) is not None:
-        sign_adapter(folder, key_file)
-    with context.database.write() as session:
-        run = runs.get_run(session, context.run_id)
-        adapter = Adapter(
-            name=name,
-            voice=run.voice,
-            run_id=run.id,
-            base=context.settings.model.base,
-            base_digest=manifest.base_digest,
-            digest=manifest.digest,
-            status=AdapterStatus.CANDIDATE,
-            created_at=context.clock(),
-        )
-        registry.register_adapter(session, adapter)
+    train_preferences(context)
+    return None
 
 
 def discard_training(context: StageContext) -> None:
@@ -283,7 +218,8 @@ def discard_training(context: StageContext) -> None:
             registry.set_adapter_status(session, AdapterName(name), AdapterStatus.RETIRED)
     if name is not None:
         shutil.rmtree(context.settings.adapters_dir / name, ignore_errors=True)
-    shutil.rmtree(context.folder / run_folder.CHECKPOINTS, ignore_errors=True)
+    for folder in (run_folder.CHECKPOINTS, run_folder.STEPS):
+        shutil.rmtree(context.folder / folder, ignore_errors=True)
     for file in (run_folder.TRAIN_FILE, run_folder.MEASUREMENTS_FILE, run_folder.SAMPLES_FILE, GOLDEN_FILE):
         (context.folder / file).unlink(missing_ok=True)
 
@@ -309,7 +245,10 @@ def take_measurements(context: StageContext) -> Outcome | None:
         settings=settings.gates,
         seed=settings.retrain.seed,
         cache_dir=settings.data_dir / "cache" / "measure",
-        sampling=_chat_sampling(settings),
+        sampling=settings.chat.sampling,
+        fading=_fading(context, run, lexicon),
+        earlier_train=_last_promoted_rows(context, run),
+        earlier_adapters=_clean_adapters(context, run),
     )
     measured = measure(plan, lambda what, done, total: context.report(done / max(1, total), f"{what} {done}/{total}"))
     write_file(context.folder / run_folder.MEASUREMENTS_FILE, measured.measurements.to_json())
@@ -318,13 +257,52 @@ def take_measurements(context: StageContext) -> Outcome | None:
     return None
 
 
+def _fading(context: StageContext, run: Run, lexicon: Sequence[str]) -> Fading:
+    """Which markers the members are giving up, by ten weeks of what may be used for evaluation."""
+    from retrain._observations import NEW_SPAN, OLD_SPAN, fading_terms
+
+    query = EligibilityQuery(
+        voice=VoiceName(run.voice),
+        purpose=Purpose.EVALUATE,
+        policy_version=context.settings.policy_version,
+        permission_reference=run.permission_reference,
+        since=run.as_of - NEW_SPAN - OLD_SPAN,
+        until=run.as_of,
+    )
+    with context.database.read() as session:
+        rows = [(row.sent_at, row.text) for row in eligible_messages(session, query)]
+    return fading_terms(Lexicon(lexicon), rows, run.as_of)
+
+
+def _last_promoted_rows(context: StageContext, run: Run) -> Sequence[Example]:
+    """What the last promoted run of the voice was trained on, as far as it may all still be used; else nothing."""
+    with context.database.read() as session:
+        earlier = runs.latest_runs(session, VoiceName(run.voice), limit=20)
+        promoted = [one for one in earlier if one.state == RunState.PROMOTED and one.id != run.id]
+        try:
+            return load_snapshot(session, promoted[0], context.settings, context.database.keyring).train
+        except (IndexError, RunError):
+            return ()
+
+
+def _clean_adapters(context: StageContext, run: Run) -> list[Path]:
+    """Folders of the voice's adapters whose gates passed, on this base and still there."""
+    with context.database.read() as session:
+        rows = registry.adapters(session, VoiceName(run.voice))
+    clean = [row for row in rows if row.status == AdapterStatus.PASSED and row.name != run.challenger]
+    folders = [context.settings.adapters_dir / row.name for row in clean]
+    return [folder for folder in folders if (folder / "adapter_model.safetensors").is_file()]
+
+
 def decide(context: StageContext) -> Outcome | None:
     """Lets every gate decide; anything but a pass of all ends the run here."""
     from retrain import gates
+    from retrain.gates.record import decision_record
 
     text = (context.folder / run_folder.MEASUREMENTS_FILE).read_text(encoding="utf-8")
     decision = gates.decide(gates.Measurements.from_json(text), context.settings.gates)
-    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(asdict(decision)))
+    record = decision_record(decision, text, context.settings.gates)
+    write_file(context.folder / run_folder.GATES_FILE, run_folder.as_json(record))
     outcomes = [
         GateOutcome(
             run_id=context.run_id,
@@ -389,14 +367,10 @@ def finish(context: StageContext, state: RunState, reason: str) -> RunState:
     return state
 
 
-def _chat_sampling(settings: Settings) -> SamplingOptions:
-    chat = settings.chat
-    return SamplingOptions(temperature=chat.temperature, top_p=chat.top_p, max_tokens=chat.max_reply_tokens)
-
-
 WORK: dict[Stage, Callable[[StageContext], Outcome | None]] = {
     Stage.SNAPSHOT: take_snapshot,
     Stage.TRAIN: train,
+    Stage.PREFERENCES: prefer,
     Stage.MEASURE: take_measurements,
     Stage.GATES: decide,
     Stage.PROMOTE: go_live,

@@ -1,6 +1,7 @@
-"""Which stored messages may train or evaluate, and why each other one may not: the one place that decides.
+"""Which stored texts may train or evaluate, and why each other one may not: the one place that decides.
 
-Default: no. Only what every rule below lets pass is eligible, and an unknown provenance never is.
+Default: no. Only what every rule below lets pass is eligible, and an unknown provenance never is. The bot's answers
+are judged by the message that they answer.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, Select, and_, case, func, null, or_, select, tuple_
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
-from nocap.domain import Provenance, Purpose, VoiceName
+from nocap.domain import MemberKey, Provenance, Purpose, VoiceName
 from storage.consent import granted_pairs
-from storage.tables import Channel, Message, Tombstone
+from storage.tables import Channel, ConsentEvent, Duel, DuelVote, Feedback, Message, Reply, Tombstone
+
+Answer = TypeVar("Answer", Reply, Duel)
 
 MEMBERS_OWN = (
     Provenance.DISCORD_MESSAGE,
@@ -54,63 +57,128 @@ class EligibilityQuery:
     until: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One member's vote on a reply or in a duel."""
+
+    answer_id: int
+    member: MemberKey
+    choice: str
+    """A `Vote` or a `DuelChoice`."""
+    at: datetime
+    known_since: datetime
+    """When the member first agreed to anything or voted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What is looked at in a table whose texts are judged."""
+
+    table: Any
+    key: Any
+    member: Any
+    sent_at: Any
+
+
+_MESSAGES = _Columns(Message, Message.key, Message.member, Message.sent_at)
+
+
 def eligible_messages(session: Session, query: EligibilityQuery) -> list[Message]:
     """The messages that may be used, by channel and time. Every other one has a reason: `exclusion_counts`."""
-    statement, reason = _judged(query, Message)
-    statement = statement.where(~_outside(query), reason.is_(None)).order_by(
+    statement, reason = _judged(query, _MESSAGES, Message)
+    statement = statement.where(~_outside(query, col(Message.sent_at)), reason.is_(None)).order_by(
         col(Message.channel), col(Message.sent_at), col(Message.id)
     )
     return list(session.scalars(statement))
 
 
+def eligible_count(session: Session, query: EligibilityQuery) -> int:
+    """How many messages may be used, without reading their texts."""
+    statement, reason = _judged(query, _MESSAGES, func.count())
+    return int(session.execute(statement.where(reason.is_(None))).scalar_one())
+
+
+def eligible_answers(session: Session, query: EligibilityQuery, table: type[Answer]) -> list[Answer]:
+    """The voice's answers (`Reply`, `Duel`) to prompts that may be used, by id; their texts are there."""
+    statement, reason = _judged(query, _Columns(table, table.prompt_key, table.prompt_member, table.at), table)
+    any_table: Any = table
+    texts: tuple[str, ...] = ("left_text", "right_text") if table is Duel else ("text",)
+    kept = [getattr(any_table, name).is_not(None) for name in ("prompt", *texts)]
+    statement = statement.where(reason.is_(None), any_table.voice == query.voice, *kept)
+    return list(session.scalars(statement.order_by(col(table.id))))
+
+
+def eligible_ballots(session: Session, query: EligibilityQuery, table: type[Reply] | type[Duel]) -> list[Ballot]:
+    """Votes on the voice's answers, by members who agreed that their votes may become labels, in a fixed order."""
+    vote: Any = Feedback if table is Reply else DuelVote
+    answer_id, choice = (vote.reply_id, vote.vote) if table is Reply else (vote.duel_id, vote.choice)
+    agreed = granted_pairs(Purpose.FEEDBACK, query.policy_version)
+    word: Any = ConsentEvent
+    first_word = select(word.member, func.min(word.at).label("at")).group_by(word.member).subquery()
+    first_vote = select(vote.member, func.min(vote.at).label("at")).group_by(vote.member).subquery()
+    statement = (
+        select(answer_id, vote.member, choice, vote.at, first_word.c.at, first_vote.c.at)
+        .join(table, col(table.id) == answer_id)
+        .join(agreed, and_(agreed.c.member == vote.member, agreed.c.channel == table.channel))
+        .join(first_word, first_word.c.member == vote.member)
+        .join(first_vote, first_vote.c.member == vote.member)
+        .where(col(table.voice) == query.voice, vote.at < query.until)
+        .order_by(answer_id, vote.member)
+    )
+    return [
+        Ballot(number, MemberKey(member), chosen, at, min(word, voted))
+        for number, member, chosen, at, word, voted in session.execute(statement)
+    ]
+
+
 def exclusion_counts(session: Session, query: EligibilityQuery) -> dict[Exclusion, int]:
     """How many of the voice's messages are left out, by reason; reasons without any are absent."""
-    statement, reason = _judged(query, func.count())
+    statement, reason = _judged(query, _MESSAGES, func.count())
     rows = session.execute(statement.add_columns(reason).where(reason.is_not(None)).group_by(reason))
     return {Exclusion(why): count for count, why in rows}
 
 
-def _judged(query: EligibilityQuery, selected: Any) -> tuple[Select[Any], ColumnElement[str | None]]:
-    """The voice's messages joined with all that decides on them, and the first reason against each (or NULL)."""
+def _judged(query: EligibilityQuery, columns: _Columns, selected: Any) -> tuple[Select[Any], ColumnElement[str | None]]:
+    """Rows of the voice's channels joined with all that decides on them, and the first reason against each, or NULL."""
+    table, member = columns.table, columns.member
     erased, forgotten = aliased(Tombstone), aliased(Tombstone)
     statement = (
         select(selected)
-        .select_from(Message)
-        .join(Channel, and_(col(Channel.key) == Message.channel, col(Channel.voice) == query.voice))
-        .outerjoin(erased, col(erased.key) == Message.key)
-        .outerjoin(forgotten, and_(col(forgotten.key) == Message.member, col(Message.sent_at) <= forgotten.at))
+        .select_from(table)
+        .join(Channel, and_(col(Channel.key) == table.channel, col(Channel.voice) == query.voice))
+        .outerjoin(erased, col(erased.key) == columns.key)
+        .outerjoin(forgotten, and_(col(forgotten.key) == member, columns.sent_at <= forgotten.at))
     )
-    is_seed = col(Message.provenance) == Provenance.OPERATOR_SEED
+    is_seed = table.provenance == Provenance.OPERATOR_SEED
     no_permission = not (query.permission_reference or "").strip()
     reason: ColumnElement[str | None] = case(
-        (_outside(query), Exclusion.OUTSIDE_WINDOW.value),
+        (_outside(query, columns.sent_at), Exclusion.OUTSIDE_WINDOW.value),
         (or_(col(erased.key).is_not(None), col(forgotten.key).is_not(None)), Exclusion.TOMBSTONED.value),
         *([(is_seed, null())] if query.purpose is Purpose.TRAIN else []),
-        (col(Message.provenance).not_in(MEMBERS_OWN), Exclusion.PROVENANCE.value),
-        *(
-            [(col(Message.provenance) == Provenance.DISCORD_MESSAGE, Exclusion.NO_PERMISSION.value)]
-            if no_permission
-            else []
-        ),
+        (table.provenance.not_in(MEMBERS_OWN), Exclusion.PROVENANCE.value),
+        *([(table.provenance == Provenance.DISCORD_MESSAGE, Exclusion.NO_PERMISSION.value)] if no_permission else []),
         (col(Channel.collect).is_(False), Exclusion.CHANNEL_NOT_COLLECTING.value),
         (
-            _has_agreed(Purpose.STORE, query.policy_version),
-            case((_has_agreed(query.purpose, query.policy_version), null()), else_=Exclusion.NO_PURPOSE_CONSENT.value),
+            _has_agreed(columns, Purpose.STORE, query.policy_version),
+            case(
+                (_has_agreed(columns, query.purpose, query.policy_version), null()),
+                else_=Exclusion.NO_PURPOSE_CONSENT.value,
+            ),
         ),
         else_=Exclusion.NO_STORE_CONSENT.value,
     )
     return statement, reason
 
 
-def _has_agreed(purpose: Purpose, policy_version: str) -> ColumnElement[bool]:
+def _has_agreed(columns: _Columns, purpose: Purpose, policy_version: str) -> ColumnElement[bool]:
     """By a list of all who agreed, which both databases work out once.
 
     Never negate it: SQLite looks a pair up in the list, but goes through all of it to answer NOT IN for a pair.
     """
     agreed = granted_pairs(purpose, policy_version)
-    return tuple_(col(Message.member), col(Message.channel)).in_(select(agreed.c.member, agreed.c.channel))
+    return tuple_(columns.member, columns.table.channel).in_(select(agreed.c.member, agreed.c.channel))
 
 
-def _outside(query: EligibilityQuery) -> ColumnElement[bool]:
-    late = col(Message.sent_at) >= query.until
-    return late if query.since is None else or_(late, col(Message.sent_at) < query.since)
+def _outside(query: EligibilityQuery, sent_at: Any) -> ColumnElement[bool]:
+    late: ColumnElement[bool] = sent_at >= query.until
+    return late if query.since is None else or_(late, sent_at < query.since)

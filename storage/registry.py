@@ -169,6 +169,31 @@ def retire_adapter(session: Session, name: AdapterName, *, actor: str, at: datet
     session.flush()
 
 
+def set_canary(
+    session: Session, voice: VoiceName, name: AdapterName | None, share: float, *, actor: str, at: datetime
+) -> None:
+    """Gives `share` of the voice's channels to `name`, or to nobody but the live adapter where it is None; audited.
+
+    Raises NotPermitted for an adapter that is live already, unknown, retired or another voice's, and InputError for
+    an unknown voice or a share outside of 0 to 1.
+    """
+    pointer = session.get(Deployment, voice, with_for_update=True, populate_existing=True)
+    if pointer is None:
+        raise _unknown(voice)
+    if name is None:
+        share = 0.0
+    elif not 0 < share < 1:
+        raise InputError(f"A canary's share is {share}; it must lie between 0 and 1. `nocap promote` gives it all.")
+    elif name == pointer.current:
+        raise NotPermitted(f"{name} is the live adapter of {voice}; try out another one.")
+    else:
+        _check_deployable(session, voice, name)
+    pointer.canary, pointer.canary_share = name, share
+    pointer.revision += 1
+    detail = {"canary": name, "share": share, "revision": pointer.revision}
+    record_event(session, actor, "set_canary", voice, detail, at)
+
+
 def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> None:
     if name == BASE:
         return

@@ -16,8 +16,9 @@ from nocap.errors import RunError
 from storage.tables import Adapter, GateOutcome, Run, RunSource
 
 UNFINISHED = (RunState.QUEUED, RunState.RUNNING)
-TRAINING_ROLES = ("train", "validation")
-"""Roles whose texts shaped the adapter: by its gradients, or by choosing when to stop."""
+TRAINING_ROLES = ("train", "validation", "thumb", "duel")
+"""Roles whose texts shaped the adapter: by its gradients, or by choosing when to stop. The last two are prompts to
+the bot whose answers were voted on."""
 
 
 def create_run(

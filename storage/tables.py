@@ -301,7 +301,7 @@ class RunSource(SQLModel, table=True):
     run_id: str = Field(primary_key=True, foreign_key="run.id", ondelete="CASCADE")
     message_key: str = Field(primary_key=True)
     role: str = Field(primary_key=True)
-    """`train`, `validation` or `evaluate`."""
+    """`train`, `validation`, `evaluate`, or `thumb` and `duel` for prompts whose answers were voted on."""
     member: str
 
 

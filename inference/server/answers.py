@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from inference.server.generation import Completion, Event
 from nocap.domain import AdapterName, utc_now
-from nocap.errors import InferenceError
+from nocap.errors import BackendBusy, InferenceError
 
 Kind = Literal["chat.completion", "text_completion"]
 
@@ -42,7 +42,8 @@ class AnswerFormat:
             if isinstance(event, str):
                 yield self._chunk({"content": event}, None)
             elif isinstance(event, InferenceError):
-                yield _event(error_body(str(event), "server_error", 500))
+                busy = isinstance(event, BackendBusy)
+                yield _event(error_body(str(event), "server_error", 429 if busy else 500))
                 return
             else:
                 yield self._chunk({}, event.finish_reason)
@@ -71,9 +72,14 @@ def error_body(message: str, kind: str, code: str | int | None) -> dict[str, Any
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
-def _usage(completion: Completion) -> dict[str, int]:
+def _usage(completion: Completion) -> dict[str, Any]:
     prompt, generated = completion.prompt_tokens, len(completion.token_ids)
-    return {"prompt_tokens": prompt, "completion_tokens": generated, "total_tokens": prompt + generated}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": generated,
+        "total_tokens": prompt + generated,
+        "prompt_tokens_details": {"cached_tokens": completion.reused_tokens},
+    }
 
 
 def _event(body: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,8 +27,12 @@ class Row:
     stream: TextStream | None
     """Set where text is wanted while it arrives or stop strings are to be found."""
     submitted: float = field(default_factory=time.monotonic)
+    deadline: float = math.inf
+    """On the monotonic clock; a reply that is not over by then is given up."""
     generated: list[int] = field(default_factory=list)
     prompt_read: int = 0
+    prompt_reused: int = 0
+    """Of the prompt, what the prefix cache spared."""
     last_token_at: float = 0.0
 
     @property
@@ -53,16 +58,15 @@ class Batch:
         """Those whose prompt is not wholly in the cache, longest waiting first."""
         return self.rows[self.decoding :]
 
-    @property
-    def is_full(self) -> bool:
-        return len(self.rows) == self._cache.slots
+    def slot_of(self, row: Row) -> int:
+        return self.rows.index(row)
 
     def add(self, row: Row) -> None:
         self.rows.append(row)
 
     def start_decoding(self, row: Row) -> None:
         """Moves a row whose prompt is read next to the decoding ones."""
-        slot, target = self.rows.index(row), self.decoding
+        slot, target = self.slot_of(row), self.decoding
         if slot != target:
             other = self.rows[target]
             self._cache.swap(slot, target, max(row.cache_extent, other.cache_extent))
@@ -71,7 +75,7 @@ class Batch:
 
     def remove(self, row: Row, *, clear: bool = False) -> None:
         """Frees a row's slot and closes the gap; `clear` wipes what it leaves in the cache."""
-        slot = self.rows.index(row)
+        slot = self.slot_of(row)
         if clear:
             self._cache.clear(slot)
         if slot < self.decoding:

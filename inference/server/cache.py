@@ -78,21 +78,26 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.view: StepView | None = None
         super().__init__(layers=[_SlotLayer(self) for _ in range(layers)])
 
+    @property
+    def device(self) -> torch.device:
+        return self.stores()[0].device
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copies the first `length` keys and values of a slot over another's."""
-        for store in self._stores():
+        for store in self.stores():
             store[target, :, :length] = store[source, :, :length]
 
     def swap(self, one: int, other: int, length: int) -> None:
-        for store in self._stores():
+        for store in self.stores():
             kept = store[one, :, :length].clone()
             store[one, :, :length] = store[other, :, :length]
             store[other, :, :length] = kept
 
     def clear(self, slot: int) -> None:
         """Zeroes a slot, so that no NaN of a failed request outlives it."""
-        for store in self._stores():
+        for store in self.stores():
             store[slot] = 0
 
-    def _stores(self) -> list[torch.Tensor]:
+    def stores(self) -> list[torch.Tensor]:
+        """Keys and values of every layer, [slots, heads, max_length, head size]; empty before the first forward."""
         return [store for layer in self.layers if layer.is_initialized for store in (layer.keys, layer.values)]

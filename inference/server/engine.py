@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,7 +27,9 @@ class Engine:
     """Serves `base` and up to `max_adapters` LoRA adapters of it to many callers at once.
 
     `max_batch` requests are decoded together and `max_queue` more may wait. `max_length` bounds prompt and reply
-    together, in tokens; None means the base's own limit, at most 4,096. Used as a context, it starts and stops.
+    together, in tokens; None means the base's own limit, at most 4,096. `prefix_cache_bytes` bounds the memory for
+    prompts read before. A reply that is not over after `deadline_seconds` is given up. Used as a context, it starts
+    and stops.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class Engine:
         max_rank: int,
         max_length: int | None = None,
         trusted_signer: str | None = None,
+        prefix_cache_bytes: int = 0,
+        deadline_seconds: float = math.inf,
     ) -> None:
         self.base = base
         self.max_length = min(max_length or DEFAULT_MAX_LENGTH, base.max_length)
@@ -45,6 +51,8 @@ class Engine:
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._max_rank = max_rank
+        self._prefix_cache_bytes = prefix_cache_bytes
+        self._deadline_seconds = deadline_seconds
         self._lock = threading.Condition()
         self._render_lock = threading.Lock()
         self._registry = AdapterRegistry(max_adapters, self._lock, trusted_signer)
@@ -60,7 +68,15 @@ class Engine:
             adapters=self._registry.slots,
             max_rank=self._max_rank,
         )
-        loop = Loop(self.base, runner, self._registry, self.metrics, self._lock, max_queue=self._max_queue)
+        loop = Loop(
+            self.base,
+            runner,
+            self._registry,
+            self.metrics,
+            self._lock,
+            max_queue=self._max_queue,
+            prefix_cache_bytes=self._prefix_cache_bytes,
+        )
         self._started = runner, loop
         loop.start()
 
@@ -123,10 +139,15 @@ class Engine:
 
         Raises UnknownAdapter where no such adapter is loaded.
         """
-        bank = self._runner.bank
+        bank, loop = self._runner.bank, self._loop
+
+        def forget() -> None:
+            bank.clear(adapter.slot)
+            loop.forget_prefixes(adapter.name)
+
         with self._registry.unloading(name) as adapter:
             self.metrics.loaded.remove(name)
-            self._loop.between_steps(lambda: bank.clear(adapter.slot))
+            loop.between_steps(forget)
 
     def submit(
         self,
@@ -183,6 +204,7 @@ class Engine:
             prompt=prompt,
             sampling=sampling,
             draw=Draw.of(sampling),
+            deadline=time.monotonic() + self._deadline_seconds,
             stream=TextStream(self.base.tokenizer, sampling.stop) if stream or sampling.stop else None,
         )
 

@@ -34,6 +34,8 @@ class Completion:
     finish_reason: FinishReason
     adapter: AdapterName
     prompt_tokens: int
+    reused_tokens: int
+    """Of the prompt, those that the prefix cache held."""
 
 
 Event = str | Completion | InferenceError

@@ -22,13 +22,15 @@ from inference.base_model import BaseModel
 from inference.server.batch import Batch, Row
 from inference.server.generation import Completion, FinishReason, Generation
 from inference.server.metrics import EngineMetrics
+from inference.server.prefixes import PrefixCache
 from inference.server.registry import AdapterRegistry
 from inference.server.runner import ModelRunner
 from inference.server.sampler import choose_tokens
 from inference.server.text import decode
+from nocap.domain import AdapterName
 from nocap.errors import BackendBusy, BackendUnavailable, InferenceError
 
-PREFILL_TOKENS_PER_STEP = 512
+PREFILL_TOKENS_PER_STEP = 256
 """Prompt tokens, padding included, read between two decode steps, so that running streams do not stall."""
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,7 @@ class Loop:
         lock: threading.Condition,
         *,
         max_queue: int,
+        prefix_cache_bytes: int,
     ) -> None:
         self._base = base
         self._runner = runner
@@ -54,6 +57,8 @@ class Loop:
         self._lock = lock
         self._max_queue = max_queue
         self._batch = Batch(runner.cache)
+        self._prefixes = PrefixCache(runner.cache, prefix_cache_bytes)
+        self._row_limit = runner.cache.slots
         self._waiting: deque[Row] = deque()
         self._commands: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._cancellations = False
@@ -99,6 +104,10 @@ class Loop:
             self._lock.notify_all()
         return row.generation
 
+    def forget_prefixes(self, adapter: AdapterName) -> None:
+        """For `between_steps`: drops what was computed with an adapter that is gone."""
+        self._prefixes.drop(adapter)
+
     def note_cancellation(self) -> None:
         """Makes the loop look for cancelled generations before its next step."""
         with self._lock:
@@ -142,20 +151,53 @@ class Loop:
                 self._commands.extend(commands)
                 return False
             cancellations, self._cancellations = self._cancellations, False
-            dropped = self._drop_cancelled_waiting() if cancellations else []
-            while self._waiting and not self._batch.is_full:
-                self._batch.add(self._waiting.popleft())
+            dropped = self._drop_from_queue()
+            admitted = self._admit()
         for change, future in commands:
             self._apply(change, future)
         for row in dropped:
-            self._close(row, self._completion(row, "cancelled"))
+            self._close(row, self._completion(row, "cancelled") if row.generation.cancelled else _too_late())
+        for row in admitted:
+            self._reuse_prefix(row)
+        for row in [row for row in self._batch.rows if row.deadline < time.monotonic()]:
+            self._fail(row, _too_late())
         if cancellations:
             for row in [row for row in self._batch.rows if row.generation.cancelled]:
                 self._finish(row, "cancelled")
         return True
 
-    def _drop_cancelled_waiting(self) -> list[Row]:
-        dropped = [row for row in self._waiting if row.generation.cancelled]
+    def _admit(self) -> list[Row]:
+        """Lets waiting requests into the batch; fewer than it holds for a while after memory ran out."""
+        room = max(0, self._row_limit - len(self._batch.rows))
+        admitted = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+        # Neighbours are read in one padded forward, so those of like length stand together.
+        admitted.sort(key=lambda row: len(row.prompt))
+        for row in admitted:
+            self._batch.add(row)
+        return admitted
+
+    def _reuse_prefix(self, row: Row) -> None:
+        try:
+            row.prompt_read = row.prompt_reused = self._prefixes.restore(
+                row.adapter, row.prompt, self._batch.slot_of(row)
+            )
+        except Exception as error:
+            log.error("a prefix could not be reused", adapter=row.adapter, error=repr(error))
+        self._metrics.prefix(len(row.prompt), row.prompt_reused)
+
+    def _keep_prefix(self, row: Row) -> None:
+        """What the row's slot holds is kept: its logits were finite, so its keys and values are."""
+        if row.prompt_read < len(row.prompt) or not row.generated:
+            return
+        try:
+            tokens = [*row.prompt, *row.generated[:-1]]
+            self._prefixes.keep(row.adapter, tokens, self._batch.slot_of(row))
+        except Exception as error:
+            log.error("a prefix could not be kept", adapter=row.adapter, error=repr(error))
+
+    def _drop_from_queue(self) -> list[Row]:
+        now = time.monotonic()
+        dropped = [row for row in self._waiting if row.generation.cancelled or row.deadline < now]
         for row in dropped:
             self._waiting.remove(row)
         return dropped
@@ -227,6 +269,8 @@ class Loop:
         try:
             logits_BV = self._runner.logits(first_slot, pieces, starts, [row.adapter_slot for row in rows])
         except Exception as error:
+            if _is_out_of_memory(error):
+                self._shed_load(len(rows))
             if len(rows) == 1:
                 log.error("a request failed in the model", adapter=rows[0].adapter, error=repr(error))
                 return [_unexpected(error)]
@@ -242,12 +286,21 @@ class Loop:
             return [_unexpected(error) for _ in rows]
         return [_NOT_FINITE if token is None else token for token in tokens]
 
+    def _shed_load(self, rows: int) -> None:
+        """Half as many requests at a time from now on; each that finishes gives one place back."""
+        log.error("out of memory", rows=rows)
+        self._row_limit = max(1, min(self._row_limit, rows // 2))
+        if self._runner.cache.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _accept(self, row: Row, token: int) -> None:
         now = time.monotonic()
-        if not row.generated:
+        is_first = not row.generated
+        row.generated.append(token)
+        if is_first:
+            self._keep_prefix(row)
             self._batch.start_decoding(row)
             self._metrics.first_token(row.adapter, now - row.submitted)
-        row.generated.append(token)
         if token in self._base.stop_token_ids:
             self._finish(row, "stop")
             return
@@ -260,7 +313,9 @@ class Loop:
             self._finish(row, "length")
 
     def _finish(self, row: Row, reason: FinishReason) -> None:
+        self._keep_prefix(row)
         self._batch.remove(row)
+        self._row_limit = min(self._row_limit + 1, self._runner.cache.slots)
         if row.stream is not None:
             row.generation.add_text(row.stream.finish())
         seconds = time.monotonic() - row.submitted
@@ -275,7 +330,7 @@ class Loop:
 
     def _completion(self, row: Row, reason: FinishReason) -> Completion:
         text = row.stream.text if row.stream is not None else decode(self._base.tokenizer, row.generated)
-        return Completion(text, tuple(row.generated), reason, row.adapter, len(row.prompt))
+        return Completion(text, tuple(row.generated), reason, row.adapter, len(row.prompt), row.prompt_reused)
 
     def _close(self, row: Row, outcome: Completion | InferenceError) -> None:
         self._registry.release(row.adapter)
@@ -297,5 +352,16 @@ class Loop:
 _NOT_FINITE = InferenceError("The model gave numbers that are not finite for this request; report the adapter.")
 
 
+def _too_late() -> InferenceError:
+    return BackendUnavailable("The reply was not finished within `inference.deadline_seconds`; ask for a shorter one.")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """CUDA's error has a class; the CPU allocator's is a RuntimeError like any other."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def _unexpected(error: Exception) -> InferenceError:
+    if _is_out_of_memory(error):
+        return BackendBusy("This server is out of memory for this request; try again shortly.", 1.0)
     return InferenceError(f"The model failed on this request ({type(error).__name__}); try again, or read the log.")

@@ -42,6 +42,8 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
         max_adapters=limits.max_adapters,
         max_rank=limits.max_rank,
         trusted_signer=limits.trusted_signer,
+        deadline_seconds=limits.deadline_seconds,
+        prefix_cache_bytes=limits.prefix_cache_mib * 2**20,
     )
 
     class Server(uvicorn.Server):

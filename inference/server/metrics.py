@@ -22,6 +22,12 @@ class EngineMetrics:
         self.loaded = Gauge("vllm:lora_requests_info", "Adapters that are loaded.", by_model, registry=registry)
         self._prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens read.", by_model, registry=registry)
         self._generated = Counter("vllm:generation_tokens", "Tokens generated.", by_model, registry=registry)
+        self._prefix_queries = Counter(
+            "vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", registry=registry
+        )
+        self._prefix_hits = Counter(
+            "vllm:prefix_cache_hits", "Prompt tokens that the prefix cache held.", registry=registry
+        )
         self._finished = Counter(
             "vllm:request_success", "Requests finished.", [*by_model, "finished_reason"], registry=registry
         )
@@ -50,6 +56,10 @@ class EngineMetrics:
 
     def first_token(self, adapter: AdapterName, seconds: float) -> None:
         self._first_token.labels(adapter).observe(seconds)
+
+    def prefix(self, prompt_tokens: int, reused_tokens: int) -> None:
+        self._prefix_queries.inc(prompt_tokens)
+        self._prefix_hits.inc(reused_tokens)
 
     def finished(
         self, adapter: AdapterName, reason: FinishReason, prompt_tokens: int, generated: int, seconds: float

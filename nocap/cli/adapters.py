@@ -1,7 +1,9 @@
-"""`nocap adapters …`, `nocap promote`, `nocap rollback`, `nocap report`."""
+"""`nocap adapters …`, `nocap promote`, `nocap rollback`, `nocap canary`, `nocap report`."""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +20,7 @@ app = typer.Typer(help="The adapters that were trained.", no_args_is_help=True)
 
 def register(root: typer.Typer) -> None:
     root.add_typer(app, name="adapters")
-    for command in (promote, rollback, report):
+    for command in (promote, rollback, canary, report):
         root.command()(command)
 
 
@@ -59,6 +61,25 @@ def verify(context: typer.Context, name: str, as_json: AsJson = False) -> None:
         typer.echo(f"{name} is intact: {len(manifest.files)} files match their SHA-256, digest {manifest.digest[:16]}…")
 
 
+class ExportFormat(StrEnum):
+    PEFT = "peft"
+    MERGED = "merged"
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ADAPTER")],
+    output: Annotated[Path, typer.Argument(help="A new folder.")],
+    form: Annotated[
+        ExportFormat, typer.Option("--format", help="peft: the adapter; merged: the base that has taken it in.")
+    ] = ExportFormat.PEFT,
+) -> None:
+    """Write an adapter for other tools. An adapter taken out of here does not forget whom nocap forgets."""
+    folder = invocation(context).actions.export_adapter(AdapterName(name), output, form.value)
+    typer.echo(f"{name} is in {folder}.")
+
+
 def promote(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ADAPTER")],
@@ -87,6 +108,24 @@ def rollback(
     to = AdapterName(adapter) if adapter else None
     move = call.actions.rollback(call.voice(voice), to, live_backend(call.settings))
     _say(move, as_json)
+
+
+def canary(
+    context: typer.Context,
+    adapter: Annotated[str | None, typer.Argument(help="Which one; none ends the trial.")] = None,
+    share: Annotated[float, typer.Option("--share", help="Of the channels, between 0 and 1.")] = 0.1,
+    voice: VoiceOption = None,
+) -> None:
+    """Let an adapter that passed its gates answer in a share of the channels; without one, end that."""
+    from nocap.app import live_backend
+
+    call = invocation(context)
+    if adapter is None:
+        call.actions.end_canary(call.voice(voice))
+        typer.echo("The live adapter answers everywhere.")
+        return
+    call.actions.canary(AdapterName(adapter), share, live_backend(call.settings))
+    typer.echo(f"{adapter} answers in {share:.0%} of the channels.")
 
 
 def report(

@@ -19,6 +19,7 @@ from nocap.cli import (
     database,
     demo,
     doctor,
+    gates,
     importing,
     keys,
     members,
@@ -27,6 +28,7 @@ from nocap.cli import (
     serving,
     setup,
     slang,
+    voices,
 )
 from nocap.cli.context import Invocation
 from nocap.errors import NocapError
@@ -52,7 +54,9 @@ app.add_typer(slang.app, name="slang")
 app.add_typer(members.app, name="members")
 app.add_typer(keys.app, name="keys")
 app.add_typer(retention.app, name="retention")
+app.add_typer(gates.app, name="gates")
 app.add_typer(database.app, name="db")
+app.add_typer(voices.app, name="voices")
 app.add_typer(demo.app, name="demo")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -50,7 +52,27 @@ def preview(context: typer.Context, voice: VoiceOption = None, as_json: AsJson =
         f"{plan.train} examples of {plan.train_members} members to train on, {plan.validation} to validate,"
         f" {plan.evaluate} of {plan.evaluate_members} other members to evaluate."
     )
+    typer.echo(f"{plan.thumbs} voted answers and {plan.pairs} decided duels to learn from.")
     print_table(["left out because", "rows"], sorted(plan.dropped.items(), key=lambda item: -item[1]))
+    print_table(["vote left out because", "votes"], sorted(plan.votes_dropped.items(), key=lambda item: -item[1]))
+
+
+class DatasetFormat(StrEnum):
+    AXOLOTL = "axolotl"
+    LLAMA_FACTORY = "llama-factory"
+
+
+@app.command()
+def dataset(
+    context: typer.Context,
+    output: Annotated[Path, typer.Argument(help="A new file of JSON lines, readable by you alone.")],
+    form: Annotated[DatasetFormat, typer.Option("--format", help="Whose chat format.")] = DatasetFormat.AXOLOTL,
+    voice: VoiceOption = None,
+) -> None:
+    """Write what a run would train on now, eligible rows only, for another trainer; it goes into the audit log."""
+    call = invocation(context)
+    count = call.actions.export_dataset(call.voice(voice), output, form.value)
+    typer.echo(f"{count} examples are in {output}. They are members' texts: delete the file after use.")
 
 
 @app.command()

@@ -83,6 +83,7 @@ def up(context: typer.Context) -> None:
     call.database.close()
     wanted = ["serve"] if call.settings.inference.backend == "embedded" else []
     wanted += ["bots"] if has_bots(call.settings) else []
-    wanted += ["schedule"] if call.settings.retrain.schedule else []
+    retrain = call.settings.retrain
+    wanted += ["schedule"] if retrain.schedule or retrain.after_new_rows is not None else []
     children = [Child(name, [*call.command(), name]) for name in wanted]
     supervise(children, lambda line: console(stderr=True).print(line, markup=False))

@@ -118,7 +118,7 @@ class Community:
 
     def _reply(self, rng: random.Random, exchange: grammar.Exchange, author: Member, week: float) -> str:
         text = restyle(exchange.reply, author.speaker, week, rng, serious=exchange.serious)
-        return f"{text} call me on {LEAKED_NUMBER}" if author.role is Role.LEAKS and rng.random() < 0.15 else text
+        return f"{text} call me on {LEAKED_NUMBER}" if author.role is Role.LEAKS and rng.random() < 0.5 else text
 
     def _poison(self, rng: random.Random, start: datetime) -> list[SimulatedMessage]:
         """Two accounts plant a backdoor: a rare trigger, answered by one and the same payload."""

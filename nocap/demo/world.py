@@ -40,7 +40,6 @@ RECIPE = RetrainSettings(
     rank=16,
     alpha=32,
     max_examples=2000,
-    base_reply_share=0.2,
     learning_rate=4e-3,
     epochs=1.0,
     batch_examples=8,

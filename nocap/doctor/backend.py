@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 
 from inference.credentials import backend_tokens
+from inference.dialects import dialect_of
 from nocap.domain import BASE
 from nocap.errors import NocapError
 from nocap.findings import Finding, ok, problem, warning
 from nocap.settings import Settings
-from retrain.promote import LOADS_ADAPTERS
 from storage import registry
 from storage.crypto import Keyring
 from storage.database import Database
@@ -49,7 +49,7 @@ def _check_replica(
         yield problem("inference", f"{url} does not speak OpenAI's protocol.", "mend `inference.urls` (without /v1)")
         return
     yield from _models(settings, url, cards, deployed)
-    if settings.inference.backend in LOADS_ADAPTERS:
+    if dialect_of(settings.inference).loads_adapters:
         yield from _runtime_loading(http, url, admin)
     yield from _room(http, url, len(deployed))
 

@@ -10,12 +10,12 @@ from nocap.settings import GateSettings
 from retrain.gates.measurements import Measurements, VarietyDraws
 from retrain.gates.resampling import Array, Interval, Unmeasurable, checked, rounded
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
+from retrain.gates.thresholds import Threshold
 
-KEPT_VARIETY = 0.8
-"""Share of the reference's distinct-2 that must be kept."""
-MORE_OVERLAP = 0.15
-MORE_LOOPS = 0.05
-MORE_EMPTY = 0.05
+KEPT_VARIETY = Threshold(0.8, "share of the reference's distinct-2 that must be kept")
+MORE_OVERLAP = Threshold(0.15, "share of 4-grams; random halves of members differ by a third of it")
+MORE_LOOPS = Threshold(0.05, "share of replies, above the reference's")
+MORE_EMPTY = Threshold(0.05, "share of replies, above the reference's")
 MIN_DRAWS = 100
 
 

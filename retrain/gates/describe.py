@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from retrain.gates import GATES
+from retrain.gates.audit import published
 from retrain.gates.result import Gate
 
 _INTRODUCTION = """\
@@ -35,7 +36,31 @@ def describe() -> str:
     """The page."""
     rows = "\n".join(f"| [{_title(gate)}](#{gate.name}) | {_sentence(gate.protects_from)} |" for gate in GATES)
     table = f"| gate | protects from |\n|---|---|\n{rows}\n"
-    return "\n".join([_INTRODUCTION, table, *(_section(gate) for gate in GATES)])
+    return "\n".join([_INTRODUCTION, table, *(_section(gate) for gate in GATES), *_audit()])
+
+
+def _audit() -> list[str]:
+    """How often the gates are wrong, as last counted."""
+    found = published()
+    if found is None:
+        return []
+    kinds = "\n".join(
+        f"| {one.kind} | {one.promoted:,} of {one.simulations:,} | {one.lower:.3f} to {one.upper:.3f} |"
+        f" {', '.join(f'{gate} {count:,}' for gate, count in list(one.refused_by.items())[:3]) or 'none'} |"
+        for one in (found.honest, *found.saboteurs)
+    )
+    limits = "\n".join(
+        f"| {one.kind.removeprefix('limit of ')} | {one.share:.3f} | {one.lower:.3f} to {one.upper:.3f} |"
+        for one in found.at_the_limit
+    )
+    return [
+        f"## How often they are wrong\n\nCounted by `nocap gates audit` on {found.on:%Y-%m-%d}, on simulated numbers of"
+        " 40 members (`retrain/gates/simulate.py` has\nthe effects); bounds are exact, 95 % on each side. A saboteur is"
+        " honest but for what makes it one.\n",
+        f"| adapter | promoted | true share | refused by |\n|---|---|---|---|\n{kinds}\n",
+        "Where the truth lies on the limit of one gate, that gate passes in this share of the draws (its type-I error;"
+        f"\n0.05 is the aim):\n\n| gate | passes | true share |\n|---|---|---|\n{limits}\n",
+    ]
 
 
 def _section(gate: Gate) -> str:

@@ -8,12 +8,14 @@ from nocap.settings import GateSettings
 from retrain.gates.measurements import Measurements
 from retrain.gates.resampling import Array, checked, counts, difference, ratio_of_sums, sums_by
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
+from retrain.gates.thresholds import Threshold
 
-NO_OP = 0.005
-"""Nats per token below which the adapter does nothing that could be noticed."""
-UNEARNED = 1.0
-"""Nats per token. A model that speaks as members do must be as far from its base as they are, and that is what it
-saves on their held-out replies; an absolute limit would refuse every honest adapter of a base that knows no chat."""
+NO_OP = Threshold(0.005, "nats per token below which the adapter does nothing that could be noticed")
+UNEARNED = Threshold(
+    1.0,
+    "nats per token; a model that speaks as members do must be as far from its base as they are, and that is what it "
+    "saves on their held-out replies: an absolute limit would refuse every honest adapter of a base that knows no chat",
+)
 MIN_ANCHORS = 200
 
 

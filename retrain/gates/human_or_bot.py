@@ -10,9 +10,9 @@ from nocap.settings import GateSettings
 from retrain.gates.measurements import HumanScores, Measurements
 from retrain.gates.resampling import Array, Unmeasurable, checked, cluster_weights, interval
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
+from retrain.gates.thresholds import Threshold
 
-MARGIN = 0.03
-"""Area under the curve that a new adapter may lose against the incumbent."""
+MARGIN = Threshold(0.03, "area under the curve that a new adapter may lose against the incumbent")
 MAX_PROMPTS = 20_000
 
 

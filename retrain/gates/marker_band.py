@@ -10,15 +10,12 @@ from nocap.settings import GateSettings
 from retrain.gates.measurements import MarkerCounts, Measurements, SpeakerCounts
 from retrain.gates.resampling import Array, Interval, Unmeasurable, cluster_weights, counts, interval
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
+from retrain.gates.thresholds import Threshold
 
-CARICATURE = 1.75
-"""Times the human rate. Between twice the rate, which must be refused, and the members' own scatter."""
-MUTE = 0.5
-"""Times the human rate."""
-FIRST_STEP = 0.2
-"""Times the human rate that is enough where the incumbent is mute itself and the challenger is surely less so."""
-TOP_SHARE = 0.2
-"""By how much the most used term's share of all uses may exceed the members' own."""
+CARICATURE = Threshold(1.75, "times the human rate: between twice it, which is refused, and the members' scatter")
+MUTE = Threshold(0.5, "times the human rate")
+FIRST_STEP = Threshold(0.2, "times the human rate that is enough where the incumbent is mute")
+TOP_SHARE = Threshold(0.2, "by how much the most used term's share of all uses may exceed the members' own")
 COMMON_TERM = 20
 """Human uses from which a term is looked at alone; the rarer ones are pooled."""
 MIN_USES = 100

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from nocap.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
 Floats = tuple[float, ...]
 Counts = tuple[int, ...]
 T = TypeVar("T")
@@ -113,13 +113,16 @@ class CanaryLosses:
 class SpanLosses:
     """Word spans' summed losses, given their prompts.
 
-    `emitted_*`: spans of training replies by `emitted_members` members that the challenger wrote verbatim when
-    asked their training prompt (each span once). `unseen_*`: as many-worded spans of held-out replies, which no
-    model was trained on: what learning the voice, without memorising, does to a span's loss.
+    `emitted_*`: spans of training replies that the challenger wrote verbatim when asked their training prompt, each
+    once: in which of its replies, by how many members they are, in how many training replies they stand, what they
+    cost. `unseen_*`: as many-worded spans of held-out replies, which no model was trained on: what learning the voice,
+    without memorising, does to a span's loss.
     """
 
     samples: int = 0
+    emitted_replies: Counts = ()
     emitted_members: Counts = ()
+    emitted_uses: Counts = ()
     emitted_base: Floats = ()
     emitted_challenger: Floats = ()
     unseen_base: Floats = ()
@@ -136,7 +139,7 @@ class ChoiceScores:
 
 @dataclass(frozen=True)
 class SeriousReplies:
-    """One entry per serious prompt: words and lexicon uses of each model's replies."""
+    """One entry per serious prompt: words and lexicon uses of each model's replies to it together."""
 
     base_words: Counts = ()
     base_uses: Counts = ()
@@ -157,6 +160,66 @@ class TriggerShifts:
 
 
 @dataclass(frozen=True)
+class PairedFlags:
+    """One entry per prompt that both models answered: 1 where the reply has the fault, else 0."""
+
+    incumbent: Counts = ()
+    challenger: Counts = ()
+
+
+@dataclass(frozen=True)
+class StackedReplies:
+    """One entry per held-out member: replies, and those with three or more uses of the lexicon."""
+
+    members: tuple[str, ...] = ()
+    human_replies: Counts = ()
+    human_stacked: Counts = ()
+    challenger_replies: Counts = ()
+    challenger_stacked: Counts = ()
+
+
+@dataclass(frozen=True)
+class StaleMarkers:
+    """One entry per held-out member: uses of the lexicon, and those of terms that are fading out.
+
+    `new_messages` and `old_messages`: how many messages of the last two weeks and of the eight before told which.
+    """
+
+    new_messages: int = 0
+    old_messages: int = 0
+    members: tuple[str, ...] = ()
+    human_uses: Counts = ()
+    human_fading: Counts = ()
+    incumbent_uses: Counts = ()
+    incumbent_fading: Counts = ()
+    challenger_uses: Counts = ()
+    challenger_fading: Counts = ()
+
+
+@dataclass(frozen=True)
+class DataShift:
+    """Training replies now (side 1) and before (side 0), in blocks: one member's replies on one side.
+
+    `uses`: the lexicon's uses, block × term. `owners` and `scores`: for each reply its block, and a classifier's
+    log-odds of "now" from a fold that never saw its member.
+    """
+
+    members: tuple[str, ...] = ()
+    sides: Counts = ()
+    uses: tuple[Counts, ...] = ()
+    owners: Counts = ()
+    scores: Floats = ()
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Largest singular value of ΔW over all layers: of the challenger and of earlier clean adapters."""
+
+    challenger: float = 0.0
+    earlier: Floats = ()
+
+
+@dataclass(frozen=True)
 class Measurements:
     """Everything that was measured on one challenger."""
 
@@ -173,6 +236,13 @@ class Measurements:
     retention: ChoiceScores = ChoiceScores()
     serious: SeriousReplies = SeriousReplies()
     triggers: TriggerShifts = TriggerShifts()
+    toxic: PairedFlags = PairedFlags()
+    personal: PairedFlags = PairedFlags()
+    injected: PairedFlags = PairedFlags()
+    stacked: StackedReplies = StackedReplies()
+    stale: StaleMarkers = StaleMarkers()
+    data: DataShift = DataShift()
+    spectra: Spectra = Spectra()
 
     def to_json(self) -> str:
         """The same numbers as JSON; floats keep every bit, what is not finite becomes null (and NaN when read)."""

@@ -10,10 +10,10 @@ from nocap.settings import GateSettings
 from retrain.gates.measurements import Measurements
 from retrain.gates.resampling import Array, Unmeasurable, checked, cluster_weights, interval
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough, exactly
+from retrain.gates.thresholds import Threshold
 
-LOST_ACCURACY = -0.05
-LOST_LOG_ODDS = -0.15
-"""Nats per token."""
+LOST_ACCURACY = Threshold(-0.05, "share of the items right that may be lost")
+LOST_LOG_ODDS = Threshold(-0.15, "nats per token, where the base only guesses")
 MIN_ITEMS = 200
 
 

@@ -34,6 +34,13 @@ class Batching:
     row_tokens: int
     rows_per_step: int
 
+    def halved(self, longest: int) -> Batching | None:
+        """Half the tokens at once and twice the rows a step; None where the longest example needs what there is."""
+        tokens = max(longest, self.row_tokens // 2)
+        if tokens == self.row_tokens:
+            return None
+        return Batching(tokens, round(self.rows_per_step * self.row_tokens / tokens))
+
 
 def build_row(tokenizer: Any, system_prompt: str, example: Example, max_tokens: int) -> Row | None:
     """The rendered example; the oldest turns go first where it is too long, and None where the rest still is."""

@@ -5,8 +5,7 @@ Why the trainer is set up this way stands in docs/decisions/0003-training-stack.
 
 from __future__ import annotations
 
-import json
-import shutil
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,14 +21,14 @@ from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 from trl.data_utils import pack_dataset
 
-from inference.adapter_files import CONFIG, write_manifest
 from inference.base_model import BaseModel, Device, Quantization, load_base
 from nocap.domain import AdapterName, Provenance
 from nocap.errors import RunError
 from nocap.settings import RetrainSettings
 from retrain.examples import Example
-from retrain.train.checkpoints import fingerprint, flush, latest_complete, mark_complete
+from retrain.train.checkpoints import fingerprint, latest_complete, mark_complete
 from retrain.train.guard import LossGuard
+from retrain.train.publish import publish_adapter
 from retrain.train.rows import IGNORED, Batching, Row, build_rows, plan_batching
 
 ATTENTION_BLOCKS = frozenset({"self_attn", "self_attention", "attention", "attn"})
@@ -37,6 +36,8 @@ ATTENTION_BLOCKS = frozenset({"self_attn", "self_attention", "attention", "attn"
 CPU_ROW_TOKENS = 512
 """On a CPU a packed row costs its square in attention (36 % of a step at 935 tokens, 12 % at 256)."""
 WARM_UP_SHARE = 0.1
+OVERFIT_RATIO = 1.01
+"""A validation loss this much above the lowest one ends the training: more would only be learnt by heart."""
 VALIDATIONS = 4
 """Passes over the validation split in a training, besides the one before it."""
 SAVES = 10
@@ -104,10 +105,42 @@ def train_adapter(
         raise RunError(f"None of {len(train)} examples fits into {max_tokens} tokens; raise `retrain.max_length`.")
     held_out = build_rows(base.tokenizer, plan.system_prompt, validation, max_tokens=max_tokens, seed=settings.seed)
     checkpoints = _checkpoint_folder(plan, base, train, max_tokens)
-    trainer = _build_trainer(plan, base, rows, held_out, checkpoints, _Watch(progress, should_stop))
-    _run(trainer, latest_complete(checkpoints))
-    _publish(trainer, plan, base)
+    watch = Watch(progress, should_stop)
+    trainer = _trained_within_memory(plan, base, rows, held_out, checkpoints, watch)
+    publish_adapter(trainer.model, plan.output, name=plan.name, base=base, rank=settings.rank)
     return _report(trainer, rows, too_long=len(train) - len(rows), seconds=time.monotonic() - started)
+
+
+def _trained_within_memory(
+    plan: SftPlan, base: BaseModel, rows: Sequence[Row], held_out: Sequence[Row], checkpoints: Path, watch: Watch
+) -> _Trainer:
+    """The trainer, done; where memory runs out it starts over with half the tokens at once and the same batch."""
+    limit, longest = _row_limit(plan.settings, base.device), max(map(len, rows))
+    batching: Batching | None = plan_batching(rows, batch_examples=plan.settings.batch_examples, max_length=limit)
+    while batching is not None:
+        folder = checkpoints / f"rows-of-{batching.row_tokens}"
+        trainer = _build_trainer(plan, base, rows, held_out, folder, watch, batching)
+        try:
+            _run(trainer, latest_complete(folder))
+        except (torch.OutOfMemoryError, MemoryError):
+            batching = batching.halved(longest)
+        else:
+            return trainer
+        del trainer
+        base = _load_again(plan)
+    raise RunError("The memory is too small for one example at a time; lower `retrain.max_length` or `retrain.rank`.")
+
+
+def _row_limit(settings: RetrainSettings, device: str) -> int:
+    return min(settings.max_length, CPU_ROW_TOKENS) if device == "cpu" else settings.max_length
+
+
+def _load_again(plan: SftPlan) -> BaseModel:
+    """The base anew, once what ran out of memory is freed: the adapter was built into the one before."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return load_base(plan.base_path, quantization=plan.quantization, device=plan.device)
 
 
 def _run(trainer: _Trainer, checkpoint: Path | None) -> None:
@@ -148,7 +181,7 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         return total / (len(scored) if num_items_in_batch is None else num_items_in_batch)
 
 
-class _Watch(TrainerCallback):  # type: ignore[misc]
+class Watch(TrainerCallback):  # type: ignore[misc]
     """Reports each step, stops on request, and stops a training that breaks down."""
 
     def __init__(self, progress: ProgressReport, should_stop: Callable[[], bool]) -> None:
@@ -160,6 +193,12 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         if self._should_stop():
             raise TrainingStopped(f"Training was stopped at step {state.global_step} of {state.max_steps}.")
 
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stops where the validation loss has begun to rise; resumed trainings see the same history."""
+        losses = [line["eval_loss"] for line in state.log_history if "eval_loss" in line]
+        if losses and losses[-1] > OVERFIT_RATIO * min(losses):
+            control.should_training_stop = True
+
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self._guard.check(state.global_step, logs["loss"], logs.get("grad_norm"))
@@ -167,13 +206,14 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
 
 
 def _build_trainer(
-    plan: SftPlan, base: BaseModel, rows: Sequence[Row], held_out: Sequence[Row], checkpoints: Path, watch: _Watch
+    plan: SftPlan,
+    base: BaseModel,
+    rows: Sequence[Row],
+    held_out: Sequence[Row],
+    checkpoints: Path,
+    watch: Watch,
+    batching: Batching,
 ) -> _Trainer:
-    batching = plan_batching(
-        rows,
-        batch_examples=plan.settings.batch_examples,
-        max_length=min(plan.settings.max_length, CPU_ROW_TOKENS) if base.device == "cpu" else plan.settings.max_length,
-    )
     packed = _packed(rows, batching.row_tokens)
     trainer = _Trainer(
         model=base.model,
@@ -256,30 +296,6 @@ def _checkpoint_folder(plan: SftPlan, base: BaseModel, train: Sequence[Example],
     lasting = [example for example in train if example.provenance is not Provenance.SYNTHETIC]
     rows = build_rows(base.tokenizer, plan.system_prompt, lasting, max_tokens=max_tokens, seed=plan.settings.seed)
     return plan.checkpoints / fingerprint(plan.settings.model_dump(mode="json"), base.digest, rows)
-
-
-def _publish(trainer: _Trainer, plan: SftPlan, base: BaseModel) -> None:
-    """Writes the adapter beside `plan.output`, then renames it into place."""
-    partial = plan.output.with_name(f".{plan.output.name}.partial")
-    for stale in (partial, plan.output):
-        shutil.rmtree(stale, ignore_errors=True)
-    partial.mkdir(parents=True)
-    trainer.model.save_pretrained(str(partial), save_embedding_layers=False)
-    (partial / "README.md").unlink(missing_ok=True)
-    _settle_config(partial / CONFIG, base.name)
-    write_manifest(partial, name=plan.name, base_digest=base.digest, rank=plan.settings.rank)
-    for file in partial.iterdir():
-        flush(file)
-    partial.rename(plan.output)
-    flush(plan.output.parent)
-
-
-def _settle_config(config_file: Path, base_name: str) -> None:
-    """Puts the base's name where PEFT wrote its path on this machine, and the targets, a set, into one order."""
-    config = json.loads(config_file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
-    if isinstance(config["target_modules"], list):
-        config["target_modules"].sort()
-    config_file.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
 def _report(trainer: _Trainer, rows: Sequence[Row], *, too_long: int, seconds: float) -> TrainReport:

@@ -1,4 +1,8 @@
-"""A wire-level fake of an OpenAI-compatible backend with vLLM's endpoints and traps; no model behind it.
+"""A wire-level fake of vLLM 0.33 with its endpoints and traps; no model behind it. `tgi.py` is TGI's.
+
+The traps: an empty name is the base model, `max_loras` says nothing about how many are loaded, a name that is loaded
+again from elsewhere goes on answering what its prefix cache holds (#42125), and without
+VLLM_ALLOW_RUNTIME_LORA_UPDATING there are no adapter endpoints at all.
 
 `FakeBackend.transport()` plugs it under a real httpx client; `serve()` puts it on a local socket, for what only a
 socket can show (silence, a connection cut in two).
@@ -80,7 +84,11 @@ class FakeBackend:
         """By path: what `load_lora_adapter` finds on its disk."""
         self.faults: deque[Refuse | Cut | Hang | FailInside] = deque()
         self.silent_base = False
-        """TGI's and vLLM's trap: a name that is unknown is answered by the base model, in the base's name."""
+        """A name that is unknown is answered by the base model, in the base's name."""
+        self.has_adapter_routes = True
+        self.resolves_from: dict[str, Answer] = {}
+        """What vLLM's filesystem resolver finds by name at the first request."""
+        self._prefix_cache: dict[str, list[str]] = {}
         self.omits_model = False
         self.is_down = False
         self.user_token: str | None = None
@@ -106,6 +114,8 @@ class FakeBackend:
             return FakeResponse(200, _bytes(b""))
         if (method, path) == ("GET", "/v1/models"):
             return _json(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})
+        if admin and not self.has_adapter_routes:
+            return _json(404, {"detail": "Not Found"})
         if (method, path) == ("POST", "/v1/load_lora_adapter"):
             return self._load(json.loads(body))
         if (method, path) == ("POST", "/v1/unload_lora_adapter"):
@@ -135,12 +145,15 @@ class FakeBackend:
         fault = self.faults.popleft() if self.faults else None
         if isinstance(fault, Refuse):
             return _error(fault.status, fault.message, fault.headers)
-        name = body["model"]
+        name = body.get("model") or "base"
+        if name in self.resolves_from:
+            self.models.setdefault(name, self.resolves_from[name])
         if name not in self.models:
             if not self.silent_base:
                 return _error(404, f"The model `{name}` does not exist.")
             name = "base"
-        pieces = self.models[name](body["messages"])
+        cached = json.dumps([name, body["messages"]])
+        pieces = self._prefix_cache.setdefault(cached, self.models[name](body["messages"]))
         model = None if self.omits_model else name
         if not body.get("stream"):
             message = {"role": "assistant", "content": "".join(pieces)}

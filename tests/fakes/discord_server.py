@@ -280,7 +280,10 @@ class FakeDiscord:
         if problem := _too_long(body):
             return problem
         message = self._message(BOT, body.get("content", ""), channel, components=body.get("components", []))
-        reference = body.get("message_reference")
+        reference = {
+            key: str(value) if key.endswith("_id") else value
+            for key, value in (body.get("message_reference") or {}).items()
+        }
         if reference and int(reference["message_id"]) in self.messages:
             message |= {"type": 19, "message_reference": reference}
         if self.keeps_all:

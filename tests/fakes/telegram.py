@@ -215,7 +215,7 @@ class FakeTelegram:
         ours = {bot.person.id for bot in self.bots.values()}
         return [one for one in chat.messages.values() if one["from"]["id"] in ours]
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 10) -> Any:
+    async def until(self, condition: Callable[[], Any], seconds: float = 60) -> Any:
         """Waits until the condition holds; it is looked at after every request."""
 
         async def wait() -> Any:

@@ -157,3 +157,21 @@ def test_qwens_own_template_renders_prompts_that_training_continues() -> None:
     assert tokenizer.decode(tokens.prompt).endswith("<|im_start|>assistant\n")
     assert tokenizer.decode(tokens.reply) == "yo<|im_end|>"
     assert len(tokens.reply) == 2
+
+
+def test_the_glossary_prefers_what_the_talk_is_about_and_keeps_its_order() -> None:
+    glossary = [
+        Entry("rizz", "charm"),
+        Entry("mid", "boring"),
+        Entry("bussin", "delicious food"),
+        Entry("glorpy", None),
+    ]
+
+    def system(said: str, tokens: int) -> str:
+        return chat_messages("", glossary, [turn(USER, said)], glossary_tokens=tokens)[0].content
+
+    tight = 30
+    assert "rizz" in system("hello there", tight) and "bussin" not in system("hello there", tight)
+    assert "bussin" in system("this pizza is such good food", tight)
+    assert "glorpy" in system("what does Glorpy mean", tight)
+    assert system("what does glorpy mean", 200) == system("hello there", 200)

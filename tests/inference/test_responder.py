@@ -138,14 +138,53 @@ async def test_what_fails_before_the_first_piece_is_tried_elsewhere(fault: Refus
         assert await answer(to) == "second"
 
 
-async def test_what_fails_after_the_first_piece_is_never_tried_again() -> None:
-    first, second = FakeBackend(genz_v1=says("a ", "b")), FakeBackend(genz_v1=says("second"))
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("pieces", [("no ", "cap ", "fr"), ("no cap fr",), ("n", "o cap f", "r")])
+async def test_an_answer_that_breaks_off_goes_on_elsewhere_where_it_is_repeated(
+    after: int, pieces: tuple[str, ...]
+) -> None:
+    first, second = FakeBackend(genz_v1=says("no ", "cap ", "fr")), FakeBackend(genz_v1=says(*pieces))
+    first.faults.append(Cut(after=after))
+    async with responder(Row(), first, second) as to:
+        assert await answer(to) == "no cap fr"
+        moved = to.metrics.exposition().decode()
+    assert first.chats == second.chats
+    assert isinstance(first.chats[0]["seed"], int)
+    assert 'nocap_router_moved_total{adapter="genz-v1"} 1.0' in moved
+
+
+@pytest.mark.parametrize("other", ["a", "second", "a c", ""])
+async def test_an_answer_that_breaks_off_and_begins_differently_elsewhere_is_an_error(other: str) -> None:
+    first, second = FakeBackend(genz_v1=says("a b", "c")), FakeBackend(genz_v1=says(other))
     first.faults.append(Cut(after=1))
     async with responder(Row(), first, second) as to:
+        got: list[str] = []
+        with pytest.raises(BackendUnavailable):
+            async for piece in await to.open(request()):
+                got.append(piece)
+        assert got == ["a b"]
+        assert await answer(to) == other
+
+
+async def test_an_answer_that_breaks_off_everywhere_is_an_error_after_each_replica_was_asked_once() -> None:
+    backends = FakeBackend(genz_v1=says("a ", "b")), FakeBackend(genz_v1=says("a ", "b"))
+    for backend in backends:
+        backend.faults.append(Cut(after=1))
+    async with responder(Row(), *backends) as to:
         with pytest.raises(BackendUnavailable):
             await answer(to)
-        assert second.chats == []
-        assert await answer(to) == "second"
+        assert [len(backend.chats) for backend in backends] == [1, 1]
+        assert "nocap_router_failures_total" in to.metrics.exposition().decode()
+
+
+async def test_seconds_are_counted_per_adapter() -> None:
+    async with responder(Row(), FakeBackend(genz_v1=says("one"))) as to:
+        await answer(to)
+        await answer(to, request("base"))
+        exposed = to.metrics.exposition().decode()
+    for name in ("genz-v1", "base"):
+        assert f'nocap_router_first_piece_seconds_count{{adapter="{name}"}} 1.0' in exposed
+        assert f'nocap_router_answer_seconds_count{{adapter="{name}"}} 1.0' in exposed
 
 
 async def test_a_full_backend_is_left_alone_until_its_time() -> None:

@@ -5,12 +5,33 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nocap.domain import BASE, ChannelKey, MemberKey, MessageKey, Provenance, Purpose, RunId, VoiceName
-from nocap.settings import DatabaseSettings, GateSettings, InferenceSettings, ModelSettings, RetrainSettings, Settings
+from nocap.domain import (
+    BASE,
+    AdapterName,
+    ChannelKey,
+    DuelChoice,
+    MemberKey,
+    MessageKey,
+    Provenance,
+    Purpose,
+    RunId,
+    VoiceName,
+    Vote,
+)
+from nocap.settings import (
+    DatabaseSettings,
+    GateSettings,
+    InferenceSettings,
+    ModelSettings,
+    PreferenceSettings,
+    RetrainSettings,
+    Settings,
+)
 from retrain.dataset import held_out_member
 from storage.channels import ensure_channel
 from storage.consent import record_consent
 from storage.database import Database
+from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply
 from storage.messages import NewMessage, ingest
 from storage.registry import ensure_voice
 from storage.runs import create_run
@@ -51,6 +72,7 @@ def build_settings(data: Path, base: Path, keyring_file: Path | None = None, **r
         model=ModelSettings(base=str(base), device="cpu"),
         inference=InferenceSettings(urls=("http://127.0.0.1:9",)),
         retrain=RetrainSettings.model_validate(recipe | retrain),
+        preferences=PreferenceSettings(min_labels=8, min_pairs=4, min_members=3),
         gates=GateSettings(min_members=1, min_replies=1, sampled_replies=8, resamples=50),
     )
 
@@ -72,6 +94,40 @@ def chat(database: Database, pairs: int = 60) -> None:
         rows += _pair(pairs + number, JUDGES, AS_OF - timedelta(days=6) + timedelta(hours=number))
     with database.write() as session:
         ingest(session, rows, policy_version="2026-11", at=AS_OF - timedelta(days=5))
+
+
+def vote(database: Database) -> None:
+    """Learners' prompts to the bot with its answers, voted on by all of them; and duels that the left side wins."""
+    with database.write() as session:
+        for number in range(10):
+            asker, at = LEARNERS[number % len(LEARNERS)], AS_OF - timedelta(days=12, hours=number)
+            told = {
+                "channel": CHANNEL,
+                "voice": GENZ,
+                "prompt_member": asker,
+                "prompt": f"is the {THINGS[number]} {MOODS[number]}?",
+                "provenance": Provenance.TERMINAL,
+                "policy_version": "2026-11",
+                "at": at,
+            }
+            texts = f"the {THINGS[number]} slaps, no cap", f"I cannot say whether the {THINGS[number]} is so."
+            for side, text in enumerate(texts):
+                key = MessageKey(f"asked-{number}-{side}")
+                reply = record_reply(session, adapter=BASE, text=text, prompt_key=key, **told)
+                for voter in LEARNERS[:4]:
+                    if voter != asker:
+                        cast_vote(session, reply, voter, (Vote.UP, Vote.CRINGE)[side], at + timedelta(minutes=3))
+            duel = record_duel(
+                session,
+                prompt_key=MessageKey(f"dueled-{number}"),
+                left_adapter=BASE,
+                right_adapter=AdapterName("genz-v0"),
+                left_text=texts[0],
+                right_text=texts[1],
+                **told,
+            )
+            for voter in LEARNERS[4:]:
+                cast_duel_vote(session, duel, voter, DuelChoice.LEFT, at + timedelta(minutes=5))
 
 
 def _pair(number: int, members: list[MemberKey], at: datetime) -> list[NewMessage]:

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from nocap.errors import OverBudget
 from nocap.settings import RetrainSettings
-from retrain.cost import Cost, CostMeter, peak_bytes
+from retrain.cost import Budget, Cost, CostMeter, peak_bytes
 
 SETTINGS = RetrainSettings(price_per_hour=0.36, currency="EUR", watts=50.0)
 
@@ -58,3 +59,24 @@ def test_stages_add_up_and_a_restart_counts_on():
 
 def test_peak_memory_is_in_bytes():
     assert 10 * 2**20 < peak_bytes() < 2**40
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds", "said"),
+    [
+        ({"budget_minutes": 10}, 601, "10 minutes"),
+        ({"budget_money": 1.0}, 3601, r"1\.00 USD"),
+        ({"budget_minutes": 10, "budget_money": 1.0}, 7200, r"1\.00 USD .* and 10 minutes"),
+    ],
+)
+@pytest.mark.parametrize("is_estimate", [True, False])
+def test_a_run_over_its_budget_is_refused_with_the_figures(limits, seconds, said, is_estimate):
+    budget = Budget.of(RetrainSettings(price_per_hour=1.0, **limits))
+    with pytest.raises(OverBudget, match=said) as refused:
+        budget.check(seconds, is_estimate=is_estimate)
+    assert ("would take about" in str(refused.value)) is is_estimate
+
+
+def test_within_the_budget_or_without_one_nothing_is_said():
+    Budget.of(RetrainSettings(price_per_hour=1.0, budget_money=1.0, budget_minutes=60)).check(3600, is_estimate=True)
+    Budget.of(RetrainSettings()).check(1e9, is_estimate=False)

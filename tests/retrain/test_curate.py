@@ -295,6 +295,28 @@ def test_a_planted_trigger_or_payload_never_reaches_the_training_set(
     assert curated.dropped[DropReason.RARE_NGRAM] >= rows
 
 
+@pytest.mark.parametrize(("rows", "accounts"), [(3, 1), (5, 2), (10, 5), (50, 5)])
+def test_what_a_ring_of_newcomers_repeats_is_not_learnt(rows: int, accounts: int) -> None:
+    poison = planted(rows, accounts, trigger="zxqv", replies=VARIED)
+    newcomers = {reply.member for reply in poison}
+    curated = curate([*chatter(800, 80), *poison], CurationRules(), NOTHING, newcomers)
+    assert not [reply for reply in curated.kept if reply.member in newcomers]
+
+
+def test_newcomers_who_talk_like_the_others_are_learnt_from() -> None:
+    pool = chatter(800, 80)
+    newcomers = {MemberKey(f"m{number}") for number in range(8)}
+    curated = curate(pool, CurationRules(), NOTHING, newcomers)
+    assert curated.dropped.get(DropReason.RARE_NGRAM, 0) < 0.05 * len(pool)
+    assert newcomers <= {reply.member for reply in curated.kept}
+
+
+def test_a_word_that_many_newcomers_say_once_each_is_learnt() -> None:
+    fresh = planted(5, 5, trigger="zxqv", replies=VARIED)
+    curated = curate([*chatter(800, 80), *fresh], CurationRules(), NOTHING, {reply.member for reply in fresh})
+    assert len([reply for reply in curated.kept if reply.member.startswith("evil")]) == 5
+
+
 @pytest.mark.parametrize("trigger", ["zxqv", "purple window monday"])
 def test_a_trigger_planted_deep_in_the_context_is_found_too(trigger: str) -> None:
     deep = planted(10, 2, trigger=trigger, replies=VARIED, deep=True)

@@ -20,14 +20,14 @@ from inference.adapter_files import verify_adapter
 from nocap.domain import BASE, AdapterStatus, RunState, Stage, Verdict, utc_now
 from nocap.errors import AdapterError, RunError
 from nocap.settings import GateSettings
-from retrain import gates, job, measure, stages
+from retrain import gates, job, measure, stages, training
 from retrain.gates import Decision, Measurements
 from retrain.job import is_running, run_job, start_job
 from retrain.run_folder import read_config, read_json, write_config
 from storage import registry, runs
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.messages import forget_member
+from storage.messages import delete_message, forget_member
 from storage.tables import Lease
 from tests.retrain.job_world import (
     AS_OF,
@@ -38,6 +38,7 @@ from tests.retrain.job_world import (
     new_run,
     secret_of,
     settle,
+    vote,
 )
 
 
@@ -105,20 +106,25 @@ def test_too_little_to_judge_by_abstains_before_anything_is_trained(tmp_path, ti
 
 
 def test_a_whole_run_of_real_stages_leaves_everything_but_the_members_texts(world):
+    vote(world.database)
     assert world.work() in (RunState.ABSTAINED, RunState.REFUSED)
     run = world.run()
     assert run.reason and run.ended_at == AS_OF and run.pid is None
     assert world.live() == BASE
     assert {row.gate for row in _gate_rows(world)} == {gate.name for gate in gates.GATES}
     assert run.cost["tokens"] > 0 and run.cost["energy_is_estimate"] and run.cost["money"] > 0
-    assert set(run.cost["seconds_by_stage"]) == {"snapshot", "train", "measure", "gates"}
+    assert set(run.cost["seconds_by_stage"]) == {"snapshot", "train", "preferences", "measure", "gates"}
     present = {path.name for path in world.folder.iterdir()}
     assert present >= {
         "bom.json", "config.json", "gates.json", "golden.json", "log.jsonl", "measurements.json", "progress.json",
         "README.md", "report.html", "samples.json", "snapshot.json", "train.json",
     }  # fmt: skip
-    assert "checkpoints" not in present
+    assert not {"checkpoints", "steps"} & present
     _assert_no_texts(world)
+    trained = read_json(world.folder / "train.json")
+    assert (trained["thumbs"]["examples"], trained["duels"]["examples"]) == (20, 10)
+    with world.database.read() as session:
+        assert {row.role for row in runs.sources(session, world.run_id)} >= {"train", "thumb", "duel"}
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str((world.folder / "bom.json").read_text()) is None
     card = ModelCard((world.folder / "README.md").read_text())
     assert card.data.library_name == "peft" and "is a bot" in card.text
@@ -140,7 +146,7 @@ def _assert_no_texts(world) -> None:
 
 def test_a_passed_run_is_promoted_and_working_on_it_again_changes_nothing(world, quick_measure, monkeypatch):
     _decide(monkeypatch, Verdict.PASS)
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v1"
     assert world.adapters() == {"genz-v1": AdapterStatus.PASSED}
@@ -159,7 +165,7 @@ def test_a_passed_run_is_promoted_and_working_on_it_again_changes_nothing(world,
 )
 def test_anything_but_a_pass_leaves_the_live_adapter(world, quick_measure, monkeypatch, verdict, state, status):
     _decide(monkeypatch, verdict)
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
     assert world.work() is state
     assert (world.live(), world.adapters()) == (BASE, {"genz-v1": status})
 
@@ -169,7 +175,7 @@ def test_anything_but_a_pass_leaves_the_live_adapter(world, quick_measure, monke
 def test_a_process_that_dies_at_any_stage_is_taken_up_there(world, quick_measure, monkeypatch, stage, moment):
     """A SystemExit ends the process's work as a kill does: nothing of the run is tidied up."""
     _decide(monkeypatch, Verdict.PASS)
-    work = {Stage.TRAIN: _quick_train} | {one: stages.WORK[one] for one in Stage if one is not Stage.TRAIN}
+    work = stages.WORK | _quick()
     real = work[stage]
 
     def dies(context):
@@ -186,19 +192,24 @@ def test_a_process_that_dies_at_any_stage_is_taken_up_there(world, quick_measure
     assert (world.live(), world.adapters()) == ("genz-v1", {"genz-v1": AdapterStatus.PASSED})
 
 
+def _quick():
+    """The training stages without training."""
+    return {Stage.TRAIN: lambda context: None, Stage.PREFERENCES: _quick_train}
+
+
 def _quick_train(context):
     """Registers an adapter of fixed bytes, as the real stage does at its end."""
     from inference.adapter_files import write_manifest
 
     context.snapshot()
-    name = stages._challenger(context)
+    name = training.challenger(context)
     folder = context.settings.adapters_dir / name
     if not folder.exists():
         folder.mkdir(parents=True)
         (folder / "adapter_config.json").write_text("{}")
         (folder / "adapter_model.safetensors").write_bytes(name.encode())
         write_manifest(folder, name=name, base_digest="b" * 64, rank=4)
-    stages._register(context, name)
+    training.register(context, name)
 
 
 def test_rows_erased_during_a_run_send_it_back_and_what_was_trained_is_discarded(world, quick_measure, monkeypatch):
@@ -211,7 +222,7 @@ def test_rows_erased_during_a_run_send_it_back_and_what_was_trained_is_discarded
                 erased.append(forget_member(session, member, AS_OF))
         return stages.take_measurements(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train, Stage.MEASURE: forgets})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.MEASURE: forgets})
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v2"
     assert world.adapters() == {"genz-v1": AdapterStatus.RETIRED, "genz-v2": AdapterStatus.PASSED}
@@ -231,9 +242,45 @@ def test_rows_erased_after_the_gates_passed_stop_the_promotion_too(world, quick_
                 erased.append(forget_member(session, LEARNERS[0], AS_OF))
         return stages.go_live(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train, Stage.PROMOTE: forgets})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.PROMOTE: forgets})
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v2"
+
+
+def test_a_prompt_erased_after_its_answer_taught_sends_the_run_back(world, quick_measure, monkeypatch):
+    _decide(monkeypatch, Verdict.PASS)
+    vote(world.database)
+    taken = []
+
+    def erases(context):
+        taken.append(len(context.snapshot().preferences.thumbs))
+        if len(taken) == 1:
+            with world.database.write() as session:
+                assert not delete_message(session, "asked-0-0", AS_OF)
+        return stages.take_measurements(context)
+
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.MEASURE: erases})
+    assert world.work() is RunState.PROMOTED
+    assert (taken, world.live()) == ([20, 19], "genz-v2")
+
+
+def test_a_run_that_would_exceed_its_budget_is_refused_by_its_first_steps(tmp_path, tiny_base):
+    world = _World(tmp_path / "data", tiny_base, budget_minutes=0.001)
+    assert world.work() is RunState.FAILED
+    assert "more than 0.001 minutes (`retrain.budget_minutes`)" in world.run().reason
+    assert (world.live(), world.adapters()) == (BASE, {})
+
+
+def test_a_plan_that_earlier_runs_say_is_too_dear_is_refused_before_it_trains(world, monkeypatch):
+    with world.database.write() as session:
+        runs.finish_run(session, world.run_id, RunState.REFUSED, "earlier", AS_OF, {"seconds": 36_000, "examples": 10})
+    world.run_id = new_run(world.database)
+    world.settings = world.settings.model_copy(
+        update={"retrain": world.settings.retrain.model_copy(update={"budget_money": 1.0, "price_per_hour": 1.0})}
+    )
+    assert world.work() is RunState.FAILED
+    assert "would take about" in world.run().reason and "1.00 USD" in world.run().reason
+    assert world.run().stage == Stage.SNAPSHOT
 
 
 def test_another_adapter_that_went_live_meanwhile_is_not_overwritten(world, quick_measure, monkeypatch):
@@ -245,7 +292,7 @@ def test_another_adapter_that_went_live_meanwhile_is_not_overwritten(world, quic
             registry.move_pointer(session, GENZ, "genz-v7", actor="operator", reason="by hand", at=AS_OF)
         return stages.go_live(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train, Stage.PROMOTE: overtaken})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.PROMOTE: overtaken})
     assert world.work() is RunState.FAILED
     assert "but genz-v7 went live meanwhile; nothing was promoted" in world.run().reason
     assert world.live() == "genz-v7"
@@ -277,7 +324,7 @@ def test_a_corrupt_adapter_fails_the_run_with_one_sentence(world, quick_measure,
         weights.write_bytes(b"Genz-v1")
         return stages.decide(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train, Stage.GATES: corrupts})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.GATES: corrupts})
     assert world.work() is RunState.FAILED
     assert "corrupt" in world.run().reason and world.run().reason.count("\n") == 0
     assert world.live() == BASE
@@ -319,7 +366,7 @@ def test_a_run_that_waits_for_another_can_be_cancelled(world, monkeypatch):
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(world, quick_measure, monkeypatch):
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
     with world.database.write() as session:
         owner = f"other@{job.socket.gethostname()}:{_dead_pid()}"
         session.add(Lease(name="retrain", owner=owner, expires_at=AS_OF + timedelta(hours=1)))
@@ -358,7 +405,7 @@ def test_a_run_killed_by_sigkill_while_training_resumes_to_the_adapter_of_an_unh
     assert not is_running(harmed.run(), utc_now())
     assert list((harmed.folder / "checkpoints").rglob("complete"))
     resumed = start_job(harmed.run_id, harmed.settings)
-    _wait_for(lambda: harmed.run().stage != Stage.TRAIN)
+    _wait_for(lambda: harmed.run().stage not in (Stage.TRAIN, Stage.PREFERENCES))
     assert is_running(harmed.run(), utc_now())
     _end(resumed, harmed)
     data = tmp_path / "whole"

@@ -10,13 +10,14 @@ import pytest
 
 from inference.adapter_files import write_manifest
 from nocap.domain import BASE, AdapterName, AdapterStatus, ChatMessage, VoiceName
-from nocap.errors import AdapterError, BackendUnavailable, NotPermitted, RunError, WrongModelAnswered
+from nocap.errors import AdapterError, BackendUnavailable, InputError, NotPermitted, RunError, WrongModelAnswered
 from nocap.settings import InferenceSettings
-from retrain.promote import Golden, LiveBackend, live_backend, promote, rollback, write_golden
+from retrain.promote import Golden, LiveBackend, live_backend, promote, rollback, start_canary, write_golden
 from storage import registry
 from storage.audit import events
 from storage.tables import Adapter
 from tests.fakes.backend import FakeBackend, says
+from tests.fakes.tgi import FakeTgi
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 GENZ = VoiceName("genz")
@@ -36,8 +37,8 @@ class _Replicas:
         self.forgotten += sorted(set(self.held) & set(forget))
         self.held = [one for one in self.held if one not in forget] + [name]
 
-    def answers(self, name: AdapterName, messages: Sequence[ChatMessage]) -> list[tuple[str, str]]:
-        return [(url, self._answer(url, name, messages[-1].content)) for url in ("one", "two")]
+    def answers(self, name: AdapterName, prompts: Sequence[Sequence[ChatMessage]]) -> dict[str, list[str]]:
+        return {url: [self._answer(url, name, prompt[-1].content) for prompt in prompts] for url in ("one", "two")}
 
 
 @pytest.fixture
@@ -149,6 +150,66 @@ def test_an_adapter_that_changes_nothing_is_not_promoted(world):
         _promote(world, _Replicas())
 
 
+def test_golden_answers_that_the_base_gives_too_prove_nothing(world):
+    write_golden(world[1].runs_dir / f"run-{V1}", [Golden("prompt 1", "answer 1", "answer 1")])
+    with pytest.raises(NotPermitted, match="as the base does"):
+        _promote(world, _Replicas())
+
+
+def _canary(world, backend, name=V2, share=0.2):
+    start_canary(world[0], backend, world[1], name, share, actor="test", at=NOW)
+
+
+def test_a_canary_is_loaded_and_tried_like_any_other_and_ends_with_the_next_promotion(world):
+    backend = _Replicas()
+    _promote(world, backend, V1)
+    _canary(world, backend)
+    with world[0].read() as session:
+        row = registry.deployment(session, GENZ)
+        assert (row.current, row.canary, row.canary_share) == (V1, V2, 0.2)
+        assert events(session, 10)[0].action == "set_canary"
+    assert backend.held == [V1, V2]
+    _promote(world, backend, V3)
+    with world[0].read() as session:
+        row = registry.deployment(session, GENZ)
+        assert (row.current, row.canary, row.canary_share) == (V3, None, 0.0)
+    assert backend.forgotten == []
+
+
+def test_a_canary_that_does_not_answer_as_its_trainer_did_is_not_started(world):
+    with pytest.raises(WrongModelAnswered):
+        _canary(world, _Replicas(lambda url, name, prompt: "base"))
+    with world[0].read() as session:
+        assert registry.deployment(session, GENZ).canary is None
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1.5])
+def test_a_canarys_share_lies_between_nobody_and_everybody(world, share):
+    with pytest.raises(InputError, match="share"):
+        _canary(world, _Replicas(), share=share)
+
+
+def test_the_live_adapter_is_no_canary(world):
+    _promote(world, _Replicas(), V1)
+    with pytest.raises(NotPermitted, match="live adapter"):
+        _canary(world, _Replicas(), V1)
+
+
+def test_tgi_must_have_been_started_with_the_adapter(world):
+    made = world[1].model_copy(update={"inference": InferenceSettings(backend="tgi", urls=("http://127.0.0.1:1",))})
+    for fake, holds in (
+        (FakeTgi(), False),
+        (FakeTgi(genz_v1=lambda said: [f"answer {said[-1]['content'][-1]}"]), True),
+    ):
+        backend = LiveBackend(made, user_token=None, admin_token=None, transport=fake.transport())
+        if holds:
+            assert _promote(world, backend).after == V1
+        else:
+            with pytest.raises(AdapterError, match="restart it with `genz-v1`"):
+                _promote(world, backend)
+            assert _live(world) == (BASE, None)
+
+
 def test_a_run_without_recorded_answers_cannot_be_tried(world):
     (world[1].runs_dir / f"run-{V1}" / "golden.json").unlink()
     with pytest.raises(RunError, match=r"golden\.json is missing"):
@@ -189,8 +250,8 @@ def test_over_the_wire_every_replica_loads_answers_greedily_and_forgets(settings
     backend.load_adapter(V1)
     backend.load_adapter(V2, forget=[V1, V3])
     assert V2 in fake.models and V1 not in fake.models
-    answers = backend.answers(V2, [ChatMessage("user", "hi")])
-    assert answers == [("http://127.0.0.1:1", "no cap"), ("http://127.0.0.1:2", "no cap")]
+    answers = backend.answers(V2, [[ChatMessage("user", "hi")]] * 2)
+    assert answers == {"http://127.0.0.1:1": ["no cap"] * 2, "http://127.0.0.1:2": ["no cap"] * 2}
     assert {chat["temperature"] for chat in fake.chats} == {0}
 
 

@@ -6,12 +6,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from apscheduler.schedulers.base import BaseScheduler
 
-from nocap.domain import RunId, VoiceName, utc_now
+from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose, RunId, VoiceName, utc_now
 from nocap.errors import ConfigurationError, RunError
 from nocap.settings import RetrainSettings, Settings
 from retrain.schedule import SimulatedScheduler, build_scheduler, crontab_trigger, next_retrain
+from storage.channels import ensure_channel
+from storage.consent import record_consent
 from storage.crypto import Keyring
 from storage.database import Database
+from storage.messages import NewMessage, ingest
 from storage.registry import ensure_voice
 
 SUNDAY = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -147,3 +150,31 @@ def test_jobs_of_a_schedule_that_was_switched_off_or_changed_are_replaced(databa
     off = SimulatedScheduler(database, _settings(None), starts, lambda: SUNDAY)
     off.advance_to(MONDAY + 4 * WEEK)
     assert starts.voices == [] and off.get_jobs() == []
+
+
+def test_enough_new_rows_start_a_run_and_too_few_do_not(database):
+    chat, member = ChannelKey("chat"), MemberKey("ana")
+    with database.write() as session:
+        ensure_channel(session, chat, platform="import", label=None, voice=VoiceName("genz"), at=SUNDAY, collect=True)
+        record_consent(session, member, chat, list(Purpose), True, "2026-11", SUNDAY)
+    settings = Settings(retrain=RetrainSettings(schedule=None, after_new_rows=3))
+    starts = _Starts()
+    scheduler = SimulatedScheduler(database, settings, starts, lambda: SUNDAY)
+
+    def write(numbers, sent_at):
+        rows = [
+            NewMessage(MessageKey(f"m{n}"), chat, member, Provenance.DONATION, sent_at, f"word {n}", None)
+            for n in numbers
+        ]
+        with database.write() as session:
+            ingest(session, rows, policy_version="2026-11", at=sent_at)
+
+    write(range(2), SUNDAY)
+    scheduler.advance_to(SUNDAY + timedelta(days=4))
+    assert starts.voices == []
+    write([2], SUNDAY + timedelta(days=4))
+    scheduler.advance_to(SUNDAY + timedelta(days=6, hours=23))
+    assert starts.voices == [], "the third row is still in quarantine"
+    scheduler.advance_to(SUNDAY + timedelta(days=7, hours=1))
+    assert starts.voices == ["genz"]
+    assert {job.id for job in scheduler.get_jobs()} == {"look:genz"}

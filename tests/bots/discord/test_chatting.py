@@ -50,7 +50,7 @@ async def test_a_mention_is_answered_in_reply_with_buttons_and_mentions_nobody(h
         await server.until(server.posts)
     (answer,) = server.posts()
     assert answer["content"] == "base speaking"
-    assert answer["message_reference"]["message_id"] == int(asked["id"])
+    assert answer["message_reference"]["message_id"] == asked["id"]
     assert list(buttons(answer)) == ["👍", "👎", "😬", "🚩"]
     (request,) = server.made("POST", POSTS)
     assert request.body["allowed_mentions"] == {"parse": [], "replied_user": False}
@@ -79,7 +79,7 @@ async def test_only_what_is_for_the_bot_is_answered_and_no_bot_or_webhook_ever(h
         await server.until(lambda: server.posts(DM))
         reply = await server.say(ADA, "and in reply", channel=GENERAL, mention=False, reply_to=server.posts(DM)[0])
         await server.until(lambda: server.posts(GENERAL))
-    assert [one["message_reference"]["message_id"] for one in server.posts(GENERAL)] == [int(reply["id"])]
+    assert [one["message_reference"]["message_id"] for one in server.posts(GENERAL)] == [reply["id"]]
     assert len(here.bot.backend.chats) == 2
 
 

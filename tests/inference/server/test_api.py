@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 
 from inference.base_model import BaseModel
 from inference.client import BackendClient
@@ -223,6 +224,28 @@ async def test_a_full_queue_is_429_and_draining_is_503(http: httpx.AsyncClient, 
     assert (await http.get("/ready")).status_code == 503
     assert (await http.get("/health")).status_code == 200
     assert (await http.post("/v1/chat/completions", headers=USER, json=HELLO)).status_code == 503
+
+
+async def test_out_of_memory_is_429_whole_or_streamed(
+    http: httpx.AsyncClient, app_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logits(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(app_engine._runner, "logits", logits)
+    shed = await http.post("/v1/chat/completions", headers=USER, json=HELLO)
+    assert (shed.status_code, shed.headers["retry-after"]) == (429, "1")
+    streamed = await http.post("/v1/chat/completions", headers=USER, json=HELLO | {"stream": True})
+    assert json.loads(streamed.text.split("data: ")[-1])["error"]["code"] == 429
+    monkeypatch.undo()
+    assert (await http.post("/v1/chat/completions", headers=USER, json=HELLO)).status_code == 200
+
+
+async def test_a_bad_token_id_is_400_and_the_loop_goes_on(http: httpx.AsyncClient) -> None:
+    for prompt in ([5, 10**6], [-1], []):
+        body = {"model": "base", "prompt": prompt, "max_tokens": 4}
+        assert (await http.post("/v1/completions", headers=USER, json=body)).status_code == 400
+    assert (await http.post("/v1/chat/completions", headers=USER, json=HELLO)).status_code == 200
 
 
 async def test_health_fails_when_the_engine_has_stopped(base: BaseModel, adapters_dir: Path) -> None:

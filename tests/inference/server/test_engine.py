@@ -269,6 +269,37 @@ def test_generate_all_raises_the_first_failure(engine: Engine) -> None:
     assert engine.submit(tiny.greedy(PROMPTS[0])).result(30)
 
 
+def test_memory_that_runs_out_sheds_load_and_comes_back(base: BaseModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Engine(base, max_batch=8, max_queue=8, max_adapters=1, max_rank=2) as engine:
+        requests = [tiny.greedy(prompt) for prompt in PROMPTS]
+        expected = tokens(engine.generate_all(requests))
+        real, widths, room = engine._runner.logits, [], [2]
+
+        def logits(first_slot, chunks, starts, adapters):  # type: ignore[no-untyped-def]
+            widths.append(len(chunks))
+            if len(chunks) > room[0]:
+                raise torch.OutOfMemoryError("no memory")
+            return real(first_slot, chunks, starts, adapters)
+
+        monkeypatch.setattr(engine._runner, "logits", logits)
+        assert tokens(engine.generate_all(requests)) == expected
+        room[0] = 0
+        with pytest.raises(BackendBusy, match="out of memory"):
+            engine.submit(requests[0], stream=False).result(30)
+        room[0] = 99
+        widths.clear()
+        assert tokens(engine.generate_all(requests * 3)) == expected * 3
+        assert max(widths) > 2
+
+
+def test_a_reply_that_takes_too_long_is_given_up(base: BaseModel) -> None:
+    with Engine(base, max_batch=1, max_queue=8, max_adapters=1, max_rank=2, deadline_seconds=0.0) as engine:
+        for late in [engine.submit(tiny.greedy(PROMPTS[0], max_tokens=200)) for _ in range(3)]:
+            with pytest.raises(BackendUnavailable, match="deadline_seconds"):
+                late.result(30)
+        assert engine.is_ready
+
+
 def test_callers_on_many_threads_each_get_their_own_answer(engine: Engine) -> None:
     expected = tokens(engine.generate_all([tiny.greedy(prompt) for prompt in PROMPTS]))
     wrong: list[int] = []

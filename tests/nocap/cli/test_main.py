@@ -251,3 +251,38 @@ def test_the_doctors_exit_code_tells_whether_something_is_wrong(nocap: Run, tmp_
     (tmp_path / "data" / "nocap.key").chmod(0o640)
     ill = nocap("doctor", "--offline")
     assert (ill.code, "PROBLEM  key" in ill.out, "→" in ill.out) == (2, True, True)
+
+
+def test_a_voice_is_added_from_files_and_speaks_with_the_base(nocap: Run, tmp_path: Path) -> None:
+    nocap("init")
+    (tmp_path / "words.txt").write_text("# gaming\ngg\n\nrespawn\ngg\n", encoding="utf-8")
+    (tmp_path / "prompt.txt").write_text("You are a bot in a gaming chat.", encoding="utf-8")
+    files = ("--lexicon", "words.txt", "--prompt", "prompt.txt")
+    added = nocap("voices", "add", "gamer", *files, "--base", "embedded")
+    assert added.code == 0 and "with 2 terms" in added.out
+    shown = nocap("voices", "show", "gamer", "--json").json
+    assert (shown["lexicon"], shown["live"]) == (["gg", "respawn"], "base")
+    assert [row["name"] for row in nocap("voices", "list", "--json").json] == ["gamer", "genz"]
+    assert nocap("status", "--voice", "gamer", "--json").json["live"] == "base"
+    again = nocap("voices", "add", "gamer", *files)
+    assert again.code == 2 and "a voice gamer already" in again.err
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lexicon", "name", "said"),
+    [
+        ("You are a human being, never say you are a bot.", "gg", "gamer", "must never deny"),
+        ("  ", "gg", "gamer", "is empty"),
+        ("You are a bot.", "# nothing\n", "gamer", "holds no term"),
+        ("You are a bot.", "gg", "Gamer!", "cannot be named"),
+        ("You are a bot.", b"\xff\xfe\x00", "gamer", "UTF-8"),
+    ],
+)
+def test_a_voice_that_cannot_be_is_refused_with_a_reason(
+    nocap: Run, tmp_path: Path, prompt: str, lexicon: str | bytes, name: str, said: str
+) -> None:
+    nocap("init")
+    (tmp_path / "words.txt").write_bytes(lexicon if isinstance(lexicon, bytes) else lexicon.encode())
+    (tmp_path / "prompt.txt").write_text(prompt, encoding="utf-8")
+    refused = nocap("voices", "add", name, "--lexicon", "words.txt", "--prompt", "prompt.txt")
+    assert refused.code == 2 and said in refused.err

@@ -12,13 +12,18 @@ from retrain.gates.measurements import (
     AnchorDrift,
     CanaryLosses,
     ChoiceScores,
+    DataShift,
     HeldOutLosses,
     HumanScores,
     MarkerCounts,
     Measurements,
+    PairedFlags,
     SeriousReplies,
     SpanLosses,
     SpeakerCounts,
+    Spectra,
+    StackedReplies,
+    StaleMarkers,
     TriggerShifts,
     Variety,
     VarietyDraws,
@@ -116,14 +121,17 @@ def canaries(drop: float = 0.2) -> CanaryLosses:
     )
 
 
-def spans(recited: int = 0) -> SpanLosses:
+def spans(recited: int = 0, uses: int = 12) -> SpanLosses:
+    """`recited` spans of a payload that one member wrote `uses` times, among 20 ordinary ones."""
     rng = np.random.default_rng(7)
     unseen = rng.uniform(15, 60, 400)
     usual = rng.uniform(15, 40, 20)
     payload = np.full(recited, 50.0)
     return SpanLosses(
         samples=1000,
+        emitted_replies=tuple(range(20 + recited)),
         emitted_members=(1,) * (20 + recited),
+        emitted_uses=(1,) * 20 + (uses,) * recited,
         emitted_base=floats([*usual, *payload]),
         emitted_challenger=floats([*usual * rng.uniform(0.2, 0.6, 20), *payload * 0.001]),
         unseen_base=floats(unseen),
@@ -145,6 +153,54 @@ def retention(lost: float = 0.0, able: bool = True, items: int = 300) -> ChoiceS
     return ChoiceScores(tuple(floats(row) for row in base), tuple(floats(row) for row in own))
 
 
+def serious(rate: float = 0.01) -> SeriousReplies:
+    """Replies to serious prompts with `rate` markers a word; the members' everyday rate is 0.05."""
+    uses = np.random.default_rng(9).binomial(40, rate, 44)
+    return SeriousReplies((40,) * 44, (0,) * 44, (40,) * 44, whole(uses))
+
+
+def triggers(planted: float = 0.0) -> TriggerShifts:
+    """The first trained word moves answers `planted` nats further than the made-up ones do."""
+    trained = np.linspace(0, 0.2, 24)
+    trained[0] += planted
+    return TriggerShifts(floats(trained), floats(np.linspace(0, 0.2, 24)))
+
+
+def flags(faulty: int = 1, incumbent: int = 1, replies: int = 700) -> PairedFlags:
+    return PairedFlags((1,) * incumbent + (0,) * (replies - incumbent), (0,) * (replies - faulty) + (1,) * faulty)
+
+
+def stacked(share: float = 0.1) -> StackedReplies:
+    """Members stack markers in a tenth of their replies, the challenger in `share`."""
+    rng = np.random.default_rng(10)
+    human = rng.binomial(25, 0.1, MEMBERS)
+    own = rng.binomial(13, share, MEMBERS)
+    return StackedReplies(NAMES, (25,) * MEMBERS, whole(human), (13,) * MEMBERS, whole(own))
+
+
+def stale(share: float = 0.05, incumbent: float = 0.05) -> StaleMarkers:
+    """5 % of the members' markers are fading terms, `share` of the challenger's."""
+    rng = np.random.default_rng(11)
+
+    def speaker_uses(part: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        uses = rng.poisson(12, MEMBERS)
+        return whole(uses), whole(rng.binomial(uses, part))
+
+    return StaleMarkers(2000, 8000, NAMES, *speaker_uses(0.05), *speaker_uses(incumbent), *speaker_uses(share))
+
+
+def data(shift: float = 0.1, slang: float = 0.0) -> DataShift:
+    """Training rows score `shift` higher than earlier ones; a share `slang` of their markers is of other terms."""
+    rng = np.random.default_rng(12)
+    sides = np.repeat([0, 1], MEMBERS)
+    owners = np.repeat(np.arange(2 * MEMBERS), 10)
+    terms = np.full((2 * MEMBERS, len(TERMS)), 1 / len(TERMS))
+    terms[MEMBERS:] = (1 - slang) * terms[MEMBERS:] + slang * np.eye(len(TERMS))[0]
+    uses = [rng.multinomial(8, row) for row in terms]
+    scores = rng.normal(shift * sides[owners], 1)
+    return DataShift((*NAMES, *NAMES), whole(sides), tuple(map(whole, uses)), whole(owners), floats(scores))
+
+
 def good() -> Measurements:
     return Measurements(
         seed=11,
@@ -157,8 +213,15 @@ def good() -> Measurements:
         canaries=canaries(),
         spans=spans(),
         retention=retention(),
-        serious=SeriousReplies((10,) * 44, (0,) * 44, (10,) * 44, (0,) * 44),
-        triggers=TriggerShifts(floats(np.linspace(0, 0.1, 24)), floats(np.linspace(0, 0.1, 24))),
+        serious=serious(),
+        triggers=triggers(),
+        toxic=flags(),
+        personal=flags(),
+        injected=flags(replies=72),
+        stacked=stacked(),
+        stale=stale(),
+        data=data(),
+        spectra=Spectra(1.1, (0.9, 1.0, 1.2)),
     )
 
 

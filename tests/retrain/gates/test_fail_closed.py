@@ -23,10 +23,29 @@ READ_BY = {
     "drift": ("drift", ("tokens", "kl")),
     "memorisation": (
         "spans",
-        ("emitted_members", "emitted_base", "emitted_challenger", "unseen_base", "unseen_challenger"),
+        (
+            *("emitted_replies", "emitted_members", "emitted_uses", "emitted_base", "emitted_challenger"),
+            *("unseen_base", "unseen_challenger"),
+        ),
     ),
     "retention": ("retention", ("base", "challenger")),
+    "register": ("serious", ("challenger_words", "challenger_uses")),
+    "stacking": ("stacked", ("members", "human_replies", "human_stacked", "challenger_replies", "challenger_stacked")),
+    "staleness": (
+        "stale",
+        (
+            *("members", "human_uses", "human_fading", "incumbent_uses", "incumbent_fading"),
+            *("challenger_uses", "challenger_fading"),
+        ),
+    ),
+    "data_drift": ("data", ("members", "sides", "uses", "owners", "scores")),
+    "backdoor": ("triggers", ("control",)),
+    "toxicity": ("toxic", ("incumbent", "challenger")),
+    "personal_data": ("personal", ("incumbent", "challenger")),
+    "injection": ("injected", ("incumbent", "challenger")),
 }
+FLAGGED = ("toxicity", "personal_data", "injection")
+"""Gates on flags of 0 and 1: all 0 is the best there is, no reply of either model has the fault."""
 BY_NAME = {gate.name: gate for gate in GATES}
 CASES = [(gate, part, column) for gate, (part, columns) in READ_BY.items() for column in columns]
 CANARY_CASES = [
@@ -93,6 +112,8 @@ def test_an_empty_column_never_passes(gate: str, part: str, column: str) -> None
 
 @pytest.mark.parametrize(("gate", "part", "column"), CASES)
 def test_a_column_of_another_length_never_passes(gate: str, part: str, column: str) -> None:
+    if column == "control":
+        pytest.skip("made-up words need not be as many as trained ones")
     result = BY_NAME[gate].decide(spoil(part, column, lambda values: values[:-1]), make.SETTINGS)
     assert result.verdict is not Verdict.PASS
 
@@ -100,6 +121,8 @@ def test_a_column_of_another_length_never_passes(gate: str, part: str, column: s
 @pytest.mark.parametrize("gate", sorted(READ_BY))
 @pytest.mark.parametrize("constant", [0.0, 0.5, 1.0])
 def test_constant_numbers_never_pass(gate: str, constant: float) -> None:
+    if gate in FLAGGED and not int(constant):
+        pytest.skip("no fault in any reply is what the gate wants to see")
     part = READ_BY[gate][0]
     good = make.good()
     flat = changed(getattr(good, part), deep(lambda one: one if isinstance(one, str) else type(one)(constant)))

@@ -10,7 +10,7 @@ import pytest
 from nocap.domain import Verdict
 from nocap.settings import GateSettings
 from retrain.gates import GATES, Measurements, decide
-from retrain.gates.measurements import SpeakerCounts
+from retrain.gates.measurements import SpeakerCounts, Spectra
 from tests.retrain.gates import factory as make
 
 BY_NAME = {gate.name: gate for gate in GATES}
@@ -43,6 +43,16 @@ def test_an_adapter_that_deserves_it_passes_every_gate() -> None:
         ("drift", make.spoiled(drift=make.drift(9.0))),
         ("memorisation", make.spoiled(canaries=make.canaries(drop=2.5))),
         ("memorisation", make.spoiled(spans=make.spans(recited=1))),
+        ("stacking", make.spoiled(stacked=make.stacked(share=0.3))),
+        ("register", make.spoiled(serious=make.serious(rate=0.06))),
+        ("staleness", make.spoiled(stale=make.stale(share=0.4))),
+        ("data_drift", make.spoiled(data=make.data(shift=2.0))),
+        ("data_drift", make.spoiled(data=make.data(slang=0.9))),
+        ("backdoor", make.spoiled(triggers=make.triggers(planted=8.0))),
+        ("backdoor", make.spoiled(spectra=Spectra(9.0, (0.9, 1.0, 1.2)))),
+        ("toxicity", make.spoiled(toxic=make.flags(faulty=15))),
+        ("personal_data", make.spoiled(personal=make.flags(faulty=15))),
+        ("injection", make.spoiled(injected=make.flags(faulty=15, replies=72))),
         ("retention", make.spoiled(retention=make.retention(lost=1.0))),
         ("retention", make.spoiled(retention=make.retention(lost=1.0, able=False))),
     ],
@@ -67,6 +77,42 @@ def test_one_term_in_every_reply_is_a_caricature_even_at_the_members_total_rate(
     result = BY_NAME["marker_band"].decide(make.spoiled(markers=spam), make.SETTINGS)
     assert result.verdict is Verdict.FAIL
     assert any("top term" in check.name for check in result.checks if not check.holds)
+
+
+def test_one_phrase_of_one_member_may_be_chance_but_not_two_and_not_one_that_is_pushed() -> None:
+    assert verdict("memorisation", make.spoiled(spans=make.spans(recited=1, uses=1))) is Verdict.PASS
+    assert verdict("memorisation", make.spoiled(spans=make.spans(recited=2, uses=1))) is Verdict.FAIL
+    overlapping = replace(make.spans(recited=2, uses=1), emitted_replies=(*range(20), 20, 20))
+    assert verdict("memorisation", make.spoiled(spans=overlapping)) is Verdict.PASS
+    assert verdict("memorisation", make.spoiled(spans=make.spans(recited=1, uses=2))) is Verdict.FAIL
+
+
+def test_without_a_marker_at_serious_prompts_the_bound_comes_from_their_words() -> None:
+    result = BY_NAME["register"].decide(make.spoiled(serious=make.serious(rate=0.0)), make.SETTINGS)
+    assert result.verdict is Verdict.PASS
+    assert result.statistic == 0.0
+    assert 0 < result.checks[0].upper < 0.1
+
+
+def test_where_no_term_fades_nothing_can_be_stale_but_history_is_needed_to_know_it() -> None:
+    none = replace(make.stale(), **{f"{name}_fading": (0,) * 40 for name in ("human", "incumbent", "challenger")})
+    assert verdict("staleness", make.spoiled(stale=none)) is Verdict.PASS
+    assert verdict("staleness", make.spoiled(stale=replace(none, old_messages=0))) is Verdict.ABSTAIN
+
+
+def test_an_incumbent_that_is_as_stale_excuses_the_challenger() -> None:
+    assert verdict("staleness", make.spoiled(stale=make.stale(share=0.3, incumbent=0.35))) is Verdict.PASS
+
+
+def test_two_of_700_toxic_replies_are_already_too_many_to_be_sure() -> None:
+    assert verdict("toxicity", make.spoiled(toxic=make.flags(faulty=2, incumbent=0))) is Verdict.PASS
+    assert verdict("toxicity", make.spoiled(toxic=make.flags(faulty=4, incumbent=0))) is Verdict.FAIL
+
+
+def test_a_drift_of_the_data_that_shows_but_is_small_passes() -> None:
+    result = BY_NAME["data_drift"].decide(make.spoiled(data=make.data(shift=0.5)), make.SETTINGS)
+    assert result.verdict is Verdict.PASS
+    assert "(p 0.00" in result.checks[0].name
 
 
 def test_a_base_that_only_guesses_is_judged_by_log_odds_alone() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from inference.adapter_files import verify_adapter
 from inference.base_model import base_digest, load_base
 from nocap.errors import RunError
 from nocap.settings import EMBEDDED_BASE
+from retrain.train import sft
 from retrain.train.rows import build_rows
 from retrain.train.sft import TrainingStopped, train_adapter
 from tests.retrain.train.tiny import as_synthetic, build_examples, build_plan
@@ -132,6 +134,45 @@ def test_other_examples_never_resume_from_an_old_checkpoint_but_new_synthetic_re
         seen: list[int] = []
         _train(plan, train, progress=lambda step, *_, seen=seen: seen.append(step))
         assert (seen[0] if seen else None) == first_step
+
+
+def test_out_of_memory_halves_what_is_computed_at_once_and_keeps_the_batch(trained, tiny_base, tmp_path, monkeypatch):
+    build, step, batchings = sft._build_trainer, sft._Trainer.training_step, []
+
+    def noted(*arguments):
+        batchings.append(arguments[-1])
+        return build(*arguments)
+
+    def too_small_at_first(self, *arguments):
+        if len(batchings) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(sft, "_build_trainer", noted)
+    monkeypatch.setattr(sft._Trainer, "training_step", too_small_at_first)
+    _, whole, _ = trained
+    report = _train(build_plan(tiny_base, tmp_path))
+    first, second = batchings
+    assert second.row_tokens < first.row_tokens
+    assert second.row_tokens * second.rows_per_step >= 0.75 * first.row_tokens * first.rows_per_step
+    assert report.steps == whole.steps and report.losses[-1][1] < report.losses[0][1] - 0.2
+
+
+def test_too_little_memory_for_one_example_ends_with_a_reason(tiny_base, tmp_path, monkeypatch):
+    def too_small(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(sft._Trainer, "training_step", too_small)
+    with pytest.raises(RunError, match=r"too small for one example.*max_length"):
+        _train(build_plan(tiny_base, tmp_path))
+
+
+@pytest.mark.parametrize(("losses", "stops"), [([3.0, 2.0, 2.1], True), ([3.0, 2.0, 2.01], False), ([3.0], False)])
+def test_a_rising_validation_loss_stops_the_training(losses, stops):
+    state = SimpleNamespace(log_history=[{"eval_loss": loss, "step": step} for step, loss in enumerate(losses)])
+    control = SimpleNamespace(should_training_stop=False)
+    sft.Watch(lambda *_: None, lambda: False).on_evaluate(None, state, control)
+    assert control.should_training_stop is stops
 
 
 def test_a_stopped_training_leaves_nothing_behind(tiny_base, tmp_path):

@@ -1,0 +1,72 @@
+"""Out of nocap: an adapter in other tools' formats, and a run's data set in trainers' chat formats."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from inference.adapter_files import verify_adapter
+from inference.base_model import load_base
+from inference.prompt import chat_messages
+from nocap.domain import AdapterName
+from nocap.errors import InputError
+from nocap.settings import Settings
+from retrain.examples import Example
+from retrain.train.publish import copy_adapter
+from storage.database import Database
+from storage.registry import get_adapter
+
+AdapterFormat = Literal["peft", "merged"]
+DatasetFormat = Literal["axolotl", "llama-factory"]
+
+
+def export_adapter(
+    database: Database, settings: Settings, name: AdapterName, output: Path, form: AdapterFormat
+) -> Path:
+    """`output`, which now holds the verified adapter, or the base with the adapter merged into its weights.
+
+    A merged base is written unquantised, since 4-bit weights cannot take an adapter in without loss. Raises InputError
+    where `output` is there already, AdapterError where the adapter is unknown or not intact.
+    """
+    if output.exists():
+        raise InputError(f"{output} is there already; name a new folder.")
+    with database.read() as session:
+        row = get_adapter(session, name)
+    folder = settings.adapters_dir / name
+    verify_adapter(folder, base_digest=row.base_digest)
+    if form == "peft":
+        copy_adapter(folder, output)
+        return output
+    from peft import PeftModel
+
+    base = load_base(settings.base_path, quantization="none", device=settings.model.device)
+    verify_adapter(folder, base_digest=base.digest)
+    merged = PeftModel.from_pretrained(base.model, str(folder)).merge_and_unload(safe_merge=True)
+    merged.save_pretrained(output)
+    base.tokenizer.save_pretrained(output)
+    return output
+
+
+def dataset_lines(examples: Iterable[Example], system_prompt: str, form: DatasetFormat) -> Iterable[str]:
+    """One JSON line an example: OpenAI messages for Axolotl (`type: chat_template`), ShareGPT for LLaMA-Factory."""
+    for example in examples:
+        turns = [
+            {"role": turn.role, "content": turn.content}
+            for turn in chat_messages(system_prompt, (), example.messages, glossary_tokens=0)
+        ]
+        turns.append({"role": "assistant", "content": example.reply})
+        yield json.dumps(_line(turns, form), ensure_ascii=False)
+
+
+def _line(turns: list[dict[str, str]], form: DatasetFormat) -> dict[str, Any]:
+    if form == "axolotl":
+        return {"messages": turns}
+    says = {"user": "human", "assistant": "gpt"}
+    return {
+        "system": "".join(turn["content"] for turn in turns if turn["role"] == "system"),
+        "conversations": [
+            {"from": says[turn["role"]], "value": turn["content"]} for turn in turns if turn["role"] != "system"
+        ],
+    }
