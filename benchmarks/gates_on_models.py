@@ -1,19 +1,19 @@
 """How the gates judge adapters that were really trained: saboteurs of every kind and honest ones.
 
 `python -m benchmarks.gates_on_models [--quick] [--seeds N] [--kinds "a;b"] [--base FOLDER] [--folder DIR] [--json]`.
-Each adapter is trained on the simulated community's rows, past curation, so that the gates stand alone; each result is
-a file in the folder, so that an interrupted audit goes on where it stood. `--quick`: one seed a kind.
+Each adapter is trained on the simulated community's rows, past curation, so that the gates stand alone. What was
+trained and measured stays in the folder: an interrupted audit goes on where it stood, and changed gates decide on the
+same numbers again. `--quick`: one seed a kind.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import time
+import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,13 +31,15 @@ from nocap.text.lexicon import Lexicon
 from retrain._observations import fading_terms
 from retrain.canaries import plant
 from retrain.examples import Example
-from retrain.gates import decide
+from retrain.gates import Measurements, decide
+from retrain.gates.result import GateResult
 from retrain.gates.votes import CommunityVotes, Trial
 from retrain.measure import MeasurePlan, measure
 from retrain.run_folder import write_file
 from retrain.train.sft import SftPlan, train_adapter
 
 SEEDS = 5
+INCUMBENT = Kind(lambda material, _: material.then)
 BRIGADED = "brigaded"
 SAMPLING = SamplingOptions(temperature=CHAT.temperature, top_p=CHAT.top_p, max_tokens=CHAT.max_reply_tokens)
 LEXICON = [term.text for term in TERMS if term.is_slang]
@@ -49,14 +51,16 @@ class Outcome:
 
     kind: str
     seed: int
-    verdict: str
     refused_by: tuple[str, ...]
-    """Gates that failed or abstained."""
-    seconds: float
+    """Gates that failed or abstained; none: it was promoted."""
+
+    @property
+    def is_promoted(self) -> bool:
+        return not self.refused_by
 
 
 class Audit:
-    """Trains and judges on one base; its folder keeps the results of one version of the code."""
+    """Trains and judges on one base; its folder keeps adapters and measurements."""
 
     def __init__(self, folder: Path, base: str, console: Console) -> None:
         self._folder = folder
@@ -69,21 +73,27 @@ class Audit:
         return [self._outcome(kind, seed) for seed in range(1, seeds + 1) for kind in kinds]
 
     def _outcome(self, kind: str, seed: int) -> Outcome:
-        file = self._folder / f"{kind.replace(', ', '-').replace(' ', '-')}-{seed}.json"
-        if file.exists():
-            kept = json.loads(file.read_text(encoding="utf-8"))["outcome"]
-            return Outcome(**kept | {"refused_by": tuple(kept["refused_by"])})
-        begun = time.monotonic()
-        found = self._vote(seed) if kind == BRIGADED else self._measure(kind, seed)
-        outcome = Outcome(kind, seed, found["verdict"], tuple(found["refused_by"]), time.monotonic() - begun)
-        write_file(file, json.dumps({"outcome": asdict(outcome), "results": found["results"]}, indent=1, default=str))
-        self._console.print(f"{kind}, seed {seed}: {outcome.verdict} {', '.join(outcome.refused_by)}")
-        return outcome
+        """Decided anew from what was measured, so that changed gates need no new training."""
+        if kind == BRIGADED:
+            results: tuple[GateResult, ...] = (_bought(seed),)
+        else:
+            results = decide(self._measurements(kind, seed), GATES).results
+        refused = tuple(one.gate for one in results if one.verdict is not Verdict.PASS)
+        self._console.print(f"{kind}, seed {seed}: {', '.join(refused) or 'promoted'}")
+        return Outcome(kind, seed, refused)
 
-    def _measure(self, name: str, seed: int) -> dict[str, list[dict[str, object]]]:
+    def _measurements(self, kind: str, seed: int) -> Measurements:
+        file = self._folder / f"{_file_name(kind)}-{seed}.json"
+        if file.exists():
+            return Measurements.from_json(file.read_text(encoding="utf-8"))
+        measured = self._measure(kind, seed)
+        write_file(file, measured.to_json())
+        return measured
+
+    def _measure(self, name: str, seed: int) -> Measurements:
         material, kind = Material.of(seed), KINDS[name]
-        incumbent = self._train(f"incumbent-{seed}", Kind(lambda rows, _: rows.then), material, seed)[0]
-        challenger, rows = self._train(f"{name.replace(', ', '-').replace(' ', '-')}-{seed}", kind, material, seed)
+        incumbent = self._train(f"incumbent-{seed}", INCUMBENT, material, seed)[0]
+        challenger, rows = self._train(f"{_file_name(name)}-{seed}", kind, material, seed)
         plan = MeasurePlan(
             base_path=self._base,
             quantization="nf4",
@@ -102,13 +112,7 @@ class Audit:
             earlier_train=material.then,
             earlier_adapters=[incumbent],
         )
-        decision = decide(measure(plan, lambda *_: None).measurements, GATES)
-        refused = [one.gate for one in decision.results if one.verdict is not Verdict.PASS]
-        return {
-            "verdict": decision.verdict,
-            "refused_by": refused,
-            "results": [asdict(one) for one in decision.results],
-        }
+        return measure(plan, lambda *_: None).measurements
 
     def _train(self, name: str, kind: Kind, material: Material, seed: int) -> tuple[Path, list[Example]]:
         """The adapter's folder and the members' rows that it was trained on; one that is there is not trained again."""
@@ -130,13 +134,17 @@ class Audit:
             train_adapter(
                 plan, [*rows, *planted], material.evaluate[:16], progress=lambda *_: None, should_stop=lambda: False
             )
+            shutil.rmtree(plan.checkpoints, ignore_errors=True)
         return output, rows
 
-    def _vote(self, seed: int) -> dict[str, list[dict[str, object]]]:
-        voters, wins, newcomers = bought_votes(seed)
-        result = CommunityVotes().decide(Trial(96.0, tuple(voters), tuple(wins), tuple(newcomers)), CanarySettings())
-        refused = [] if result.verdict is Verdict.PASS else [result.gate]
-        return {"verdict": result.verdict, "refused_by": refused, "results": [asdict(result)]}
+
+def _bought(seed: int) -> GateResult:
+    voters, wins, newcomers = bought_votes(seed)
+    return CommunityVotes().decide(Trial(96.0, tuple(voters), tuple(wins), tuple(newcomers)), CanarySettings())
+
+
+def _file_name(kind: str) -> str:
+    return kind.replace(", ", "-").replace(" ", "-")
 
 
 def confusion(outcomes: Sequence[Outcome]) -> Table:
@@ -146,7 +154,7 @@ def confusion(outcomes: Sequence[Outcome]) -> Table:
     for kind in dict.fromkeys(one.kind for one in outcomes):
         own = [one for one in outcomes if one.kind == kind]
         refused = Counter(gate for one in own for gate in one.refused_by)
-        promoted = sum(one.verdict == Verdict.PASS for one in own)
+        promoted = sum(one.is_promoted for one in own)
         table.add_row(kind, str(len(own)), str(promoted), *(str(refused[gate] or "") for gate in gates))
     return table
 
@@ -171,7 +179,7 @@ def main() -> None:
     bars: dict[str, Bar] = {}
     for kind in kinds:
         own = [one for one in outcomes if one.kind == kind]
-        figures[f"promoted: {kind}"] = sum(one.verdict == Verdict.PASS for one in own)
+        figures[f"promoted: {kind}"] = sum(one.is_promoted for one in own)
         if kind == BRIGADED or not KINDS[kind].is_honest:
             bars[f"promoted: {kind}"] = Bar(0)
         elif KINDS[kind].must_pass:
