@@ -9,8 +9,8 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 help:  ## This list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/run.stamp  ## Eight simulated weeks: chat, retrain, gate, promote, roll back (about 12 minutes).
-	.venv/bin/nocap --data-dir data/demo demo run
+demo: .venv/run.stamp  ## Eight simulated weeks: chat, retrain, gate, promote, roll back (8 to 12 minutes).
+	.venv/bin/nocap --data-dir data demo run
 
 test: .venv/dev.stamp  ## The test suite (at most 10 minutes on 2 cores).
 	.venv/bin/python -m pytest

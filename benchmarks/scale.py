@@ -139,7 +139,7 @@ def turn_child(opened: tuple[Settings, Database]) -> None:
         key = MessageKey(f"{draw.getrandbits(128):032x}")
         incoming = Incoming("telegram", channel, member, key, _sentence(draw), NOW, Provenance.TERMINAL)
         stored = records.prepare(incoming, NOW).stored
-        reply = records.reply(Exchange(incoming, VOICE, Provenance.TERMINAL, stored, stored), BASE, "bet", NOW)
+        reply = records.reply(Exchange(incoming, VOICE, Provenance.TERMINAL, stored, stored, ()), BASE, "bet", NOW)
         records.vote(reply, member, Vote.UP, NOW)
         turns += 1
     print(f"turns {turns} {time.process_time() - begun}", flush=True)

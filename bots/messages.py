@@ -196,7 +196,7 @@ def whatsnew(live: Deployment, newest: Run | None, gates: Sequence[GateOutcome],
     if newest is not None:
         lines.append(_outcome_of(newest))
         failed = [one for one in gates if one.verdict != Verdict.PASS]
-        if newest.state != RunState.PROMOTED:
+        if newest.state not in (RunState.PROMOTED, RunState.ON_TRIAL):
             lines += [f"  {one.gate.replace('_', ' ')}: {one.sentence}" for one in failed]
     if fresh_terms:
         lines.append(f"New words I know: {', '.join(fresh_terms)}.")
@@ -208,6 +208,8 @@ def _outcome_of(run: Run) -> str:
     match RunState(run.state):
         case RunState.PROMOTED:
             return f"The last retrain ({day}) taught {name}; it passed every check and went live."
+        case RunState.ON_TRIAL:
+            return f"The last retrain ({day}) taught {name}; some channels try it out, and your duels decide."
         case RunState.REFUSED:
             return f"The last retrain ({day}) was refused: {name} failed a check, so the voice stayed as it was."
         case RunState.ABSTAINED:

@@ -1,4 +1,4 @@
-"""Tells operators in their chat how runs ended and when a canary was withdrawn: once, by whichever process."""
+"""Tells operators in their chat how runs ended and what became of a canary: once, by whichever process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bots.incidents import report_incident
 from nocap.domain import ChannelKey, Clock, VoiceName
 from storage.database import Database
 from storage.posted import claim_notice, release_notice
-from storage.registry import deployment
+from storage.registry import ended_canaries
 from storage.runs import ended_since, gate_results
 
 NEWS_DAYS = 2
@@ -28,7 +28,6 @@ class Notices:
         self._clock = clock
         self._voice = voice
         self._destination = destination
-        self._canary: str | None = None
 
     async def watch(self, announce: Announce, every_seconds: float) -> None:
         """Until cancelled; what cannot be announced now is tried again."""
@@ -58,11 +57,13 @@ class Notices:
                 (f"run/{run.id}/{self._destination}", staff_messages.run_ended(run, gate_results(session, run.id)))
                 for run in ended
             ]
-            live = deployment(session, self._voice)
-        before, self._canary = self._canary, live.canary
-        if before and before not in (live.canary, live.current):
-            key = f"canary/{before}/{live.revision}/{self._destination}"
-            found.append((key, staff_messages.canary_withdrawn(self._voice, before, live.current)))
+            found += [
+                (
+                    f"canary/{event.id}/{self._destination}",
+                    staff_messages.canary_ended(self._voice, event.detail["canary"], event.detail["how"]),
+                )
+                for event in ended_canaries(session, self._voice, at - timedelta(days=NEWS_DAYS))
+            ]
         if not found:
             return []
         with self._database.write() as session:

@@ -157,8 +157,8 @@ def gate_table(gates: Sequence[GateOutcome]) -> str:
     return "\n".join(f"{marks.get(one.verdict, one.verdict):4}  {one.gate:{width}}  {one.sentence}" for one in gates)
 
 
-def canary_withdrawn(voice: str, canary: str, live: str) -> str:
-    return f"The canary {canary} of {voice} is withdrawn; {live} answers everywhere."
+def canary_ended(voice: str, canary: str, how: str) -> str:
+    return f"The canary {canary} of {voice} was {how.rstrip('.')}."
 
 
 def _and_more(count: int) -> list[str]:

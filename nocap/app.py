@@ -35,6 +35,7 @@ from storage.pointers import LivePointers
 
 if TYPE_CHECKING:
     from retrain.promote import LiveBackend
+    from retrain.trial import CanaryPhases
 
 # What trains is imported by those who need it: a bot process stays small without it.
 SERVER_START_SECONDS = 120.0
@@ -271,6 +272,20 @@ def live_backend(settings: Settings) -> LiveBackend | None:
 
     tokens = backend_tokens(settings, Keyring.load(settings.key_file))
     return promote.live_backend(settings, user_token=tokens.user, admin_token=tokens.admin)
+
+
+def canary_phases(settings: Settings, database: Database, *, clock: Clock = utc_now) -> CanaryPhases:
+    """What judges the voices' canaries, by their votes and by the configured backend's figures."""
+    from retrain.trial import CanaryPhases, served_by
+
+    token = backend_tokens(settings, Keyring.load(settings.key_file)).user
+    return CanaryPhases(
+        database=database,
+        settings=settings,
+        backend=lambda: live_backend(settings),
+        served=lambda: served_by(settings.inference.urls, token, settings.canary.slow_seconds),
+        clock=clock,
+    )
 
 
 @contextmanager

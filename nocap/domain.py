@@ -102,6 +102,8 @@ class Stage(StrEnum):
 class RunState(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"
+    ON_TRIAL = "on_trial"
+    """The gates passed; the adapter answers in a share of the channels until members' votes decide."""
     PROMOTED = "promoted"
     REFUSED = "refused"
     ABSTAINED = "abstained"

@@ -14,13 +14,14 @@ from sqlalchemy import text
 from sqlmodel import col, select
 
 from nocap.actions import Actions
-from nocap.app import live_backend
+from nocap.app import canary_phases, live_backend
 from nocap.domain import Clock, RunId, utc_now
 from nocap.errors import NocapError, NotPermitted
 from nocap.settings import Settings
 from nocap.upkeep import keep_up_or_log
 from retrain.job import is_running
 from retrain.schedule import build_scheduler
+from retrain.trial import look_forever
 from storage.database import Database
 from storage.leases import lease, renew
 from storage.runs import UNFINISHED
@@ -83,8 +84,12 @@ class Scheduler:
             self._database, self._settings, lambda voice: self._actions.retrain_now(voice, trigger="schedule")
         )
         over = threading.Event()
-        upkeep = threading.Thread(target=self._keep_up, args=(over,), name="upkeep", daemon=True)
-        upkeep.start()
+        beside = [
+            threading.Thread(target=work, args=(over,), name=name, daemon=True)
+            for name, work in (("upkeep", self._keep_up), ("canaries", self._judge_canaries))
+        ]
+        for thread in beside:
+            thread.start()
         self.leads.set()
         LEADS.set(1)
         log.info("scheduler leads", owner=self._owner)
@@ -99,13 +104,18 @@ class Scheduler:
             LEADS.set(0)
             over.set()
             scheduler.shutdown()
-            upkeep.join(timeout=LEASE_SECONDS / 3)
+            for thread in beside:
+                thread.join(timeout=LEASE_SECONDS / 3)
 
     def _keep_up(self, over: threading.Event) -> None:
         """The promises about members' data that have a date; apart, so that a long round costs no lease."""
         while not over.is_set():
             keep_up_or_log(self._database, self._settings, lambda: live_backend(self._settings))
             over.wait(UPKEEP_SECONDS)
+
+    def _judge_canaries(self, over: threading.Event) -> None:
+        phases = canary_phases(self._settings, self._database, clock=self._clock)
+        look_forever(phases, over.wait, self._settings.canary.check_seconds)
 
     def _resume_interrupted(self) -> None:
         """Only where this environment can train: elsewhere the run would fail instead of waiting."""

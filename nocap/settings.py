@@ -230,6 +230,23 @@ class RetentionSettings(Section):
     """Folders of runs that are over and whose adapter is not deployed; the run's row and verdicts stay."""
 
 
+class CanarySettings(Section):
+    share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Of a voice's channels that an adapter answers in before it is promoted; 0 promotes it as soon as its gates pass.
+    0.1 to 0.25 suits a community that duels."""
+    min_voters: int = 20
+    """Known members whose duel votes it takes at least."""
+    min_hours: float = 48.0
+    max_hours: float = 336.0
+    """After which a canary that was not shown to be preferred is withdrawn."""
+    slow_seconds: float = 10.0
+    """A whole answer that takes longer counts as slow."""
+    check_seconds: float = 60.0
+    """How often the scheduler looks at a canary."""
+    alpha: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.05
+    """The chance of promoting one that members do not prefer, and that of withdrawing one for harm it does not do."""
+
+
 class BotsSettings(Section):
     edit_seconds: float = 1.2
     """Between two edits of a streaming answer; Discord bears one a second."""
@@ -328,6 +345,7 @@ class Settings(BaseSettings):
     gates: GateSettings = GateSettings()
     privacy: PrivacySettings = PrivacySettings()
     retention: RetentionSettings = RetentionSettings()
+    canary: CanarySettings = CanarySettings()
     bots: BotsSettings = BotsSettings()
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()

@@ -59,10 +59,11 @@ def span_losses(
     emitted = _emitted(index, replies)
     rows = [ReplyTokens(asked[row].tokens.prompt, list(replies[row].token_ids)) for row in emitted]
     costs = {speaker: losses.of(speaker, "verbatim spans", rows, cache=False) for speaker in ("base", "challenger")}
-    found: dict[str, list[float]] = {"members": [], "uses": [], "base": [], "challenger": []}
+    found: dict[str, list[float]] = {"replies": [], "members": [], "uses": [], "base": [], "challenger": []}
     for at, (row, written) in enumerate(emitted.items()):
         word_index = word_of_token(base.tokenizer, replies[row].token_ids)
         for span in written:
+            found["replies"].append(row)
             found["members"].append(index.members(span))
             found["uses"].append(index.uses(span))
             for speaker, cost in costs.items():
@@ -70,6 +71,7 @@ def span_losses(
     unseen = _unseen(index, held_out, held_out_losses, base)
     return SpanLosses(
         samples=len(replies),
+        emitted_replies=tuple(map(int, found["replies"])),
         emitted_members=tuple(map(int, found["members"])),
         emitted_uses=tuple(map(int, found["uses"])),
         emitted_base=tuple(found["base"]),

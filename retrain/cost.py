@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from nocap.errors import OverBudget
@@ -31,13 +32,18 @@ class Cost:
     money: float = 0.0
     currency: str = ""
     seconds_by_stage: tuple[tuple[str, float], ...] = ()
+    peak_bytes_by_stage: tuple[tuple[str, int], ...] = ()
+    """As `peak_bytes`; where the system cannot start a peak anew, a stage's holds those before it."""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"seconds_by_stage": dict(self.seconds_by_stage)}
+        return asdict(self) | {name: dict(getattr(self, name)) for name in _BY_STAGE}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Cost:
-        return cls(**(values | {"seconds_by_stage": tuple(values["seconds_by_stage"].items())}))
+        return cls(**(values | {name: tuple(values.get(name, {}).items()) for name in _BY_STAGE}))
+
+
+_BY_STAGE = ("seconds_by_stage", "peak_bytes_by_stage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +94,14 @@ class CostMeter:
         self._joules_at_start = self._counter()
         self._stage: tuple[str, float] | None = None
         self._stages = dict(self._spent.seconds_by_stage)
+        self._peaks = dict(self._spent.peak_bytes_by_stage)
+        self._highest = self._spent.peak_bytes
         self._tokens, self._examples = self._spent.tokens, self._spent.examples
 
     def begin_stage(self, name: str) -> None:
         self._stages = dict(self._stage_seconds())
+        self._note_peak()
+        restart_peak()
         self._stage = (name, self._seconds())
 
     def trained(self, tokens: int, examples: int) -> None:
@@ -108,9 +118,10 @@ class CostMeter:
         here = self._seconds() - self._started
         joules = self._joules()
         seconds = self.seconds
+        self._note_peak()
         return Cost(
             seconds=seconds,
-            peak_bytes=max(self._spent.peak_bytes, peak_bytes()),
+            peak_bytes=self._highest,
             tokens=self._tokens,
             examples=self._examples,
             energy_joules=self._spent.energy_joules + (self._settings.watts * here if joules is None else joules),
@@ -118,7 +129,15 @@ class CostMeter:
             money=seconds / 3600 * self._settings.price_per_hour,
             currency=self._settings.currency,
             seconds_by_stage=self._stage_seconds(),
+            peak_bytes_by_stage=tuple(self._peaks.items()),
         )
+
+    def _note_peak(self) -> None:
+        peak = peak_bytes()
+        self._highest = max(self._highest, peak)
+        if self._stage is not None:
+            name = self._stage[0]
+            self._peaks[name] = max(self._peaks.get(name, 0), peak)
 
     def _joules(self) -> float | None:
         now = self._counter()
@@ -146,8 +165,17 @@ def read_energy_counter() -> float | None:
     return None
 
 
+def restart_peak() -> None:
+    """Lets `peak_bytes` begin anew at what is held now, where the system can (Linux, and CUDA)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
 def peak_bytes() -> int:
-    """The most memory that this process has held: resident, or allocated on the GPU where that is more."""
+    """The most memory this process has held since `restart_peak`: resident, or on the GPU where that is more."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_RSS_UNIT
     torch = sys.modules.get("torch")
     on_gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else 0

@@ -111,6 +111,7 @@ def _headline(data: ReportData) -> str:
     name = data.challenger or "No adapter"
     verdicts = {
         RunState.PROMOTED: f"{name} was promoted and now speaks for {data.voice} in place of {data.incumbent}.",
+        RunState.ON_TRIAL: f"{name} passed its gates and is tried out in some of {data.voice}'s channels.",
         RunState.REFUSED: f"{name} was refused; {data.incumbent} still speaks for {data.voice}.",
         RunState.ABSTAINED: f"There was too little evidence on {name}; {data.incumbent} still speaks for {data.voice}.",
         RunState.NOTHING_TO_LEARN: f"There was nothing to learn from; {data.incumbent} still speaks for {data.voice}.",
@@ -121,7 +122,7 @@ def _headline(data: ReportData) -> str:
 
 
 def _tone(state: RunState) -> str:
-    if state is RunState.PROMOTED:
+    if state in (RunState.PROMOTED, RunState.ON_TRIAL):
         return Verdict.PASS.value
     return Verdict.FAIL.value if state in (RunState.REFUSED, RunState.FAILED) else Verdict.ABSTAIN.value
 

@@ -31,7 +31,7 @@ from retrain import run_folder
 from retrain.cost import Budget, CostMeter
 from retrain.dataset import Snapshot, build_snapshot, load_snapshot, record_snapshot, voice_terms
 from retrain.examples import Example
-from retrain.promote import GOLDEN_FILE, live_backend, promote
+from retrain.promote import GOLDEN_FILE, live_backend, promote, start_canary
 from retrain.run_folder import ProgressFile, open_log, write_file
 from retrain.slang import BACKGROUND, RECENT, find_terms, uses_of
 from storage import registry, runs, slang
@@ -323,13 +323,19 @@ def decide(context: StageContext) -> Outcome | None:
 
 
 def go_live(context: StageContext) -> Outcome | None:
-    """Promotes the challenger, unless rows it learnt from were erased or another adapter went live meanwhile."""
-    run = context.run()
+    """Promotes the challenger, or gives it its share of the channels where `canary.share` asks for a trial.
+
+    Neither happens where rows it learnt from were erased or another adapter went live meanwhile.
+    """
+    run, share = context.run(), context.settings.canary.share
     name = AdapterName(str(run.challenger))
     with context.database.read() as session:
-        live = registry.deployment(session, VoiceName(run.voice)).current
+        pointer = registry.deployment(session, VoiceName(run.voice))
+        live, canary = pointer.current, pointer.canary
     if live == name:
         return RunState.PROMOTED, f"All gates passed; {name} is live."
+    if canary == name:
+        return RunState.ON_TRIAL, f"All gates passed; {name} is on trial."
     context.snapshot()
     if live != run.incumbent:
         raise NotPermitted(
@@ -338,15 +344,12 @@ def go_live(context: StageContext) -> Outcome | None:
         )
     tokens = backend_tokens(context.settings, context.database.keyring)
     backend = live_backend(context.settings, user_token=tokens.user, admin_token=tokens.admin)
-    move = promote(
-        context.database,
-        backend,
-        context.settings,
-        name,
-        actor=f"run {run.id}",
-        reason="all gates passed",
-        at=context.clock(),
-    )
+    into = (context.database, backend, context.settings, name)
+    actor, at = f"run {run.id}", context.clock()
+    if share:
+        start_canary(*into, share, actor=actor, at=at)
+        return RunState.ON_TRIAL, f"All gates passed; {name} is tried out in {share:.0%} of the channels beside {live}."
+    move = promote(*into, actor=actor, reason="all gates passed", at=at)
     where = "on every replica" if backend else "as soon as a server starts"
     return RunState.PROMOTED, f"All gates passed; {move.before} → {move.after}, {where}."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -90,11 +91,25 @@ def _tune_sqlite(engine: Engine, foreign_keys: bool) -> None:
 
 
 def probe_engine(file: Path) -> Engine:
-    """An engine that looks at a SQLite file without ever writing to it."""
+    """An engine that looks at a SQLite file without ever writing to it.
+
+    What a killed process left half written is undone first: a reader alone could not see past it.
+    """
+    return create_engine("sqlite://", creator=lambda: _probe(file), poolclass=NullPool, hide_parameters=True)
+
+
+def _probe(file: Path) -> sqlite3.Connection:
     uri = f"file:{quote(str(file.resolve()))}?mode=ro"
-    return create_engine(
-        "sqlite://",
-        creator=lambda: sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS),
-        poolclass=NullPool,
-        hide_parameters=True,
-    )
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)
+    try:
+        connection.execute("PRAGMA schema_version").fetchone()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_READONLY:
+            return connection  # the first query says what is wrong
+        connection.close()
+        with closing(sqlite3.connect(file, timeout=BUSY_TIMEOUT_SECONDS)) as writing:
+            writing.execute("PRAGMA schema_version").fetchone()
+        connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS)
+    except sqlite3.DatabaseError:
+        pass  # the first query says what is wrong
+    return connection

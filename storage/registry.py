@@ -13,11 +13,13 @@ from nocap.domain import BASE, AdapterName, AdapterStatus, VoiceName
 from nocap.errors import AdapterError, InputError, NotPermitted
 from storage._sql import insert_missing
 from storage.audit import record_event
-from storage.tables import Adapter, Deployment, Retirement, Run, Voice
+from storage.tables import Adapter, AuditEvent, Deployment, Retirement, Run, Voice
 
 # Names reach file paths, URLs and vLLM's resolver, so they are kept to what is safe in all three.
 _VOICE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,47}")
 _ADAPTER_NAME = re.compile(r"(?P<voice>[a-z0-9][a-z0-9_-]{0,47})-v(?P<number>[1-9][0-9]{0,8})")
+
+END_CANARY = "end_canary"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,9 @@ def move_pointer(
     if move.before == to:
         return move
     _check_deployable(session, voice, to)
+    how = f"promoted: {reason}" if pointer.canary == to else f"withdrawn: {to} went live"
+    _end_canary(session, pointer, how, actor=actor, at=at)
     pointer.previous, pointer.current = pointer.current, to
-    pointer.canary, pointer.canary_share = None, 0.0
     pointer.revision += 1
     pointer.since = at
     detail = {"before": move.before, "after": to, "reason": reason, "revision": pointer.revision}
@@ -162,7 +165,7 @@ def retire_adapter(session: Session, name: AdapterName, *, actor: str, at: datet
         if pointer.previous == name:
             pointer.previous = None
         if pointer.canary == name:
-            pointer.canary, pointer.canary_share = None, 0.0
+            _end_canary(session, pointer, f"withdrawn: {name} learnt from erased texts", actor=actor, at=at)
     if adapter.status != AdapterStatus.RETIRED:
         adapter.status = AdapterStatus.RETIRED
         record_event(session, actor, "retire_adapter", name, {"because": "texts that it learnt from were erased"}, at)
@@ -170,7 +173,14 @@ def retire_adapter(session: Session, name: AdapterName, *, actor: str, at: datet
 
 
 def set_canary(
-    session: Session, voice: VoiceName, name: AdapterName | None, share: float, *, actor: str, at: datetime
+    session: Session,
+    voice: VoiceName,
+    name: AdapterName | None,
+    share: float,
+    *,
+    actor: str,
+    at: datetime,
+    reason: str = "",
 ) -> None:
     """Gives `share` of the voice's channels to `name`, or to nobody but the live adapter where it is None; audited.
 
@@ -188,10 +198,31 @@ def set_canary(
         raise NotPermitted(f"{name} is the live adapter of {voice}; try out another one.")
     else:
         _check_deployable(session, voice, name)
+    _end_canary(session, pointer, f"withdrawn: {reason}" if reason else "withdrawn", actor=actor, at=at)
     pointer.canary, pointer.canary_share = name, share
     pointer.revision += 1
     detail = {"canary": name, "share": share, "revision": pointer.revision}
     record_event(session, actor, "set_canary", voice, detail, at)
+
+
+def ended_canaries(session: Session, voice: VoiceName, since: datetime) -> list[AuditEvent]:
+    """The audit log's lines on canaries of the voice that ended, oldest first; `detail` has `canary` and `how`."""
+    rows = select(AuditEvent).where(AuditEvent.action == END_CANARY, AuditEvent.target == voice, AuditEvent.at >= since)
+    return list(session.exec(rows.order_by(col(AuditEvent.id))))
+
+
+def canary_since(session: Session, voice: VoiceName, canary: AdapterName) -> datetime | None:
+    """When the voice's canary was last set; None where the audit log does not say."""
+    rows = select(AuditEvent).where(AuditEvent.action == "set_canary", AuditEvent.target == voice)
+    found = [row.at for row in session.exec(rows.order_by(col(AuditEvent.id))) if row.detail.get("canary") == canary]
+    return found[-1] if found else None
+
+
+def _end_canary(session: Session, pointer: Deployment, how: str, *, actor: str, at: datetime) -> None:
+    if pointer.canary:
+        detail = {"canary": pointer.canary, "how": how}
+        record_event(session, actor, END_CANARY, pointer.voice, detail, at)
+    pointer.canary, pointer.canary_share = None, 0.0
 
 
 def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> None:

@@ -118,6 +118,16 @@ def finish_run(
     return run
 
 
+def end_trial(session: Session, run_id: RunId, state: RunState, reason: str, at: datetime) -> Run:
+    """The run whose adapter was on trial, with what members' votes came to. Raises RunError where it is not."""
+    run = get_run(session, run_id)
+    if run.state != RunState.ON_TRIAL:
+        raise RunError(f"Run {run_id} is {run.state}, so no trial of it can end.")
+    run.state, run.reason, run.ended_at = state, reason, at
+    session.flush()
+    return run
+
+
 def request_cancel(session: Session, run_id: RunId) -> Run:
     """Asks the run to stop; its process sees it at the next step. Raises RunError where it is over."""
     run = _unfinished(session, run_id)

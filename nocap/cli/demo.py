@@ -40,7 +40,7 @@ def build_base(
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="Training steps; default the recipe's.")] = None,
     seed: Annotated[int, typer.Option("--seed")] = 1,
 ) -> None:
-    """Rebuild the embedded base model from its grammar (about 20 minutes on 2 cores)."""
+    """Rebuild the embedded base model from its grammar (about 15 minutes of one core)."""
     from rich.progress import Progress
 
     from nocap.demo.build_base import DEFAULT_STEPS

@@ -26,7 +26,7 @@ def now(
     wait: Annotated[bool, typer.Option("--wait", help="Show the stages until the run is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a run in a process of its own. With --wait: exit 0 promoted, 8 refused or abstained, 6 failed."""
+    """Start a run in a process of its own. With --wait: exit 0 promoted or on trial, 8 refused, 6 failed."""
     if dry_run:
         preview(context, voice, as_json)
         return
@@ -153,7 +153,7 @@ def _follow(call: Invocation, run_id: RunId, as_json: bool) -> None:
 def _exit_code(state: RunState) -> int:
     if state in (RunState.REFUSED, RunState.ABSTAINED, RunState.NOTHING_TO_LEARN):
         return REFUSED_EXIT_CODE
-    return 0 if state is RunState.PROMOTED else 6
+    return 0 if state in (RunState.PROMOTED, RunState.ON_TRIAL) else 6
 
 
 def _cost(cost: dict[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import sys
 from retrain.gates import GATES
 from retrain.gates.audit import published
 from retrain.gates.result import Gate
+from retrain.gates.votes import CommunityVotes
 
 _INTRODUCTION = """\
 # The gates
@@ -32,11 +33,21 @@ Thresholds belong to the code and are frozen before a run: there is no setting t
 """
 
 
+_CANARY = """\
+## In the canary phase
+
+With `canary.share` above 0, an adapter that passed answers in that share of the channels before it is promoted, and
+members decide. This gate looks every `canary.check_seconds`: pass promotes, fail withdraws, abstain goes on.
+"""
+
+
 def describe() -> str:
     """The page."""
     rows = "\n".join(f"| [{_title(gate)}](#{gate.name}) | {_sentence(gate.protects_from)} |" for gate in GATES)
     table = f"| gate | protects from |\n|---|---|\n{rows}\n"
-    return "\n".join([_INTRODUCTION, table, *(_section(gate) for gate in GATES), *_audit()])
+    return "\n".join(
+        [_INTRODUCTION, table, *(_section(gate) for gate in GATES), _CANARY, _section(CommunityVotes()), *_audit()]
+    )
 
 
 def _audit() -> list[str]:
@@ -63,7 +74,7 @@ def _audit() -> list[str]:
     ]
 
 
-def _section(gate: Gate) -> str:
+def _section(gate: Gate | CommunityVotes) -> str:
     facts = (
         ("Protects from", gate.protects_from),
         ("Statistic", gate.statistic),
@@ -76,7 +87,7 @@ def _section(gate: Gate) -> str:
     return f'<a id="{gate.name}"></a>\n## {_title(gate).capitalize()}\n\n{lines}\n'
 
 
-def _title(gate: Gate) -> str:
+def _title(gate: Gate | CommunityVotes) -> str:
     return gate.name.replace("_", " ")
 
 

@@ -114,12 +114,13 @@ class SpanLosses:
     """Word spans' summed losses, given their prompts.
 
     `emitted_*`: spans of training replies that the challenger wrote verbatim when asked their training prompt, each
-    once: by how many members they are, in how many training replies they stand, what they cost. `unseen_*`:
-    as many-worded spans of held-out replies, which no model was trained on: what learning the voice, without
-    memorising, does to a span's loss.
+    once: in which of its replies, by how many members they are, in how many training replies they stand, what they
+    cost. `unseen_*`: as many-worded spans of held-out replies, which no model was trained on: what learning the voice,
+    without memorising, does to a span's loss.
     """
 
     samples: int = 0
+    emitted_replies: Counts = ()
     emitted_members: Counts = ()
     emitted_uses: Counts = ()
     emitted_base: Floats = ()

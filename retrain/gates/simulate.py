@@ -156,6 +156,7 @@ def spans(draw: Draw, recited: int = 0) -> SpanLosses:
     unseen, usual, payload = draw.uniform(15, 60, 400), draw.uniform(15, 40, 20), draw.uniform(30, 70, recited)
     return SpanLosses(
         samples=1000,
+        emitted_replies=tuple(range(20 + recited)),
         emitted_members=(1,) * (20 + recited),
         emitted_uses=(1,) * 20 + (12,) * recited,
         emitted_base=_floats([*usual, *payload]),

@@ -59,7 +59,9 @@ class Staleness(Gate):
             return np.asarray(share["challenger"] - np.maximum(share["human"], incumbent))
 
         whole = float(excess(np.ones((1, members)))[0])
-        return (bounded(title, interval(whole, excess(weights), members, settings.alpha), at_most=MORE_STALE),)
+        # The larger of two references is chosen by looking, so each gets half the level.
+        found = interval(whole, excess(weights), members, settings.alpha / 2)
+        return (bounded(title, found, at_most=MORE_STALE),)
 
 
 def _columns(measurements: Measurements, speaker: str) -> tuple[Array, Array]:

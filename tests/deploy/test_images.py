@@ -20,7 +20,7 @@ from tests.deploy.support import DEPLOY, ROOT, run, tool
 DOCKERFILES = sorted((DEPLOY / "docker").glob("*.Dockerfile"))
 COMPOSE = DEPLOY / "compose" / "compose.yaml"
 NORMAL = re.compile(r"[-_.]+")
-HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "scipy", "scikit-learn"}
+HEAVY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "scikit-learn"}
 
 # Runs in a process where nothing but the named distributions' modules can be imported.
 ALLOWING = """

@@ -105,7 +105,7 @@ class Victim:
         incoming = self._incoming(member)
         prepared = self._step("message", lambda: self._records.prepare(incoming, self._now()), key=incoming.message_key)
         assert prepared.stored
-        exchange = Exchange(incoming, VOICE, Provenance.TERMINAL, True, True)
+        exchange = Exchange(incoming, VOICE, Provenance.TERMINAL, True, True, ())
         self._journal.note("begin", "reply", key=incoming.message_key)
         reply = self._records.reply(exchange, BASE, "bet", self._now())
         self._journal.note("done", "reply", key=incoming.message_key, id=reply)
@@ -141,7 +141,7 @@ class Victim:
 
     def _duel(self) -> None:
         incoming = self._incoming(self._name())
-        exchange = Exchange(incoming, VOICE, Provenance.TERMINAL, False, False)
+        exchange = Exchange(incoming, VOICE, Provenance.TERMINAL, False, False, ())
         duel = self._records.duel(exchange, (BASE, ADAPTERS[1]), ("a", "b"), self._now())
         member = self._name()
         act = lambda: self._records.duel_vote(duel, MemberKey(member), DuelChoice.TIE, self._now())  # noqa: E731

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import select
 
 from nocap import scheduler as module
@@ -39,10 +40,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[RunId]:
 
 
 @pytest.fixture
-def voiced(database: Database) -> Database:
+def voiced(database: Database) -> Iterator[Database]:
+    """The scheduler's own table is gone afterwards, since PostgreSQL's database is shared with other tests."""
     with database.write() as session:
         ensure_voice(session, VOICE, "", [], utc_now())
-    return database
+    yield database
+    with database.write() as session:
+        session.connection().execute(text("DROP TABLE IF EXISTS apscheduler_jobs"))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from nocap.errors import OverBudget
@@ -80,3 +82,18 @@ def test_a_run_over_its_budget_is_refused_with_the_figures(limits, seconds, said
 def test_within_the_budget_or_without_one_nothing_is_said():
     Budget.of(RetrainSettings(price_per_hour=1.0, budget_money=1.0, budget_minutes=60)).check(3600, is_estimate=True)
     Budget.of(RetrainSettings()).check(1e9, is_estimate=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux starts a peak anew")
+def test_each_stage_has_a_peak_of_its_own() -> None:
+    meter = CostMeter(RetrainSettings(), counter=lambda: None)
+    meter.begin_stage("train")
+    held = bytearray(200 * 2**20)
+    held[:: 2**12] = b"x" * len(held[:: 2**12])
+    del held
+    meter.begin_stage("gates")
+    cost = meter.read()
+    peaks = dict(cost.peak_bytes_by_stage)
+    assert peaks["train"] > peaks["gates"] + 150 * 2**20
+    assert cost.peak_bytes == peaks["train"]
+    assert Cost.from_json(cost.as_json()) == cost

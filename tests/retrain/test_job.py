@@ -19,7 +19,7 @@ from huggingface_hub import ModelCard
 from inference.adapter_files import verify_adapter
 from nocap.domain import BASE, AdapterStatus, RunState, Stage, Verdict, utc_now
 from nocap.errors import AdapterError, RunError
-from nocap.settings import GateSettings
+from nocap.settings import CanarySettings, GateSettings
 from retrain import gates, job, measure, stages, training
 from retrain.gates import Decision, Measurements
 from retrain.job import is_running, run_job, start_job
@@ -154,6 +154,19 @@ def test_a_passed_run_is_promoted_and_working_on_it_again_changes_nothing(world,
     before = world.run()
     assert world.work() is RunState.PROMOTED
     assert world.run() == before
+
+
+def test_with_a_canary_share_a_passed_run_goes_on_trial_once(world, quick_measure, monkeypatch):
+    _decide(monkeypatch, Verdict.PASS)
+    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train})
+    world.settings = world.settings.model_copy(update={"canary": CanarySettings(share=0.2)})
+    assert world.work() is RunState.ON_TRIAL
+    assert world.live() == BASE
+    with world.database.read() as session:
+        pointer = registry.deployment(session, GENZ)
+    assert (pointer.canary, pointer.canary_share) == ("genz-v1", 0.2)
+    assert world.run().reason == "All gates passed; genz-v1 is tried out in 20% of the channels beside base."
+    assert world.work() is RunState.ON_TRIAL
 
 
 @pytest.mark.parametrize(

@@ -335,3 +335,22 @@ def test_opening_needs_neither_alembic_nor_torch(sqlite_database: Database, tmp_
 def test_head_is_what_a_new_database_has(sqlite_database: Database, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "nocap.db") as connection:
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(HEAD,)]
+
+
+def test_what_a_killed_process_left_half_written_is_undone_when_the_file_is_opened(
+    sqlite_file: Path, keyring: Keyring
+) -> None:
+    """A hot rollback journal, as a kill while the file is made leaves it."""
+    sqlite_file.parent.mkdir()
+    code = (
+        "import os, signal, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA cache_size = 1'); c.execute('CREATE TABLE a (b)'); c.execute('DROP TABLE a')\n"
+        "c.execute('BEGIN'); c.execute('CREATE TABLE t (x)')\n"
+        "c.executemany('INSERT INTO t VALUES (?)', [('x' * 3000,)] * 200)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(sqlite_file)], check=False)
+    assert sqlite_file.with_name("nocap.db-journal").stat().st_size > 0
+    Database.open(f"sqlite:///{sqlite_file}", keyring, create=True).close()
+    Database.open(f"sqlite:///{sqlite_file}", keyring).close()

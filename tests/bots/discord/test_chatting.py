@@ -88,7 +88,7 @@ async def test_a_long_answer_grows_by_edits_and_ends_in_parts_with_buttons_under
     sentences = [f"This is sentence number {number} of many. " for number in range(120)]
 
     here.bot.backend.models["base"] = says(*sentences)
-    here.bot.backend.pause_seconds = 0.01
+    here.bot.backend.pause_seconds = 0.03
     async with here.running():
         await server.say(ADA, "tell me everything")
         await server.until(lambda: server.posts() and buttons(server.posts()[-1]))

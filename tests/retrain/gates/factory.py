@@ -129,6 +129,7 @@ def spans(recited: int = 0, uses: int = 12) -> SpanLosses:
     payload = np.full(recited, 50.0)
     return SpanLosses(
         samples=1000,
+        emitted_replies=tuple(range(20 + recited)),
         emitted_members=(1,) * (20 + recited),
         emitted_uses=(1,) * 20 + (uses,) * recited,
         emitted_base=floats([*usual, *payload]),

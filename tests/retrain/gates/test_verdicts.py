@@ -79,9 +79,11 @@ def test_one_term_in_every_reply_is_a_caricature_even_at_the_members_total_rate(
     assert any("top term" in check.name for check in result.checks if not check.holds)
 
 
-def test_one_span_of_one_member_may_be_chance_but_not_two_and_not_one_that_is_pushed() -> None:
+def test_one_phrase_of_one_member_may_be_chance_but_not_two_and_not_one_that_is_pushed() -> None:
     assert verdict("memorisation", make.spoiled(spans=make.spans(recited=1, uses=1))) is Verdict.PASS
     assert verdict("memorisation", make.spoiled(spans=make.spans(recited=2, uses=1))) is Verdict.FAIL
+    overlapping = replace(make.spans(recited=2, uses=1), emitted_replies=(*range(20), 20, 20))
+    assert verdict("memorisation", make.spoiled(spans=overlapping)) is Verdict.PASS
     assert verdict("memorisation", make.spoiled(spans=make.spans(recited=1, uses=2))) is Verdict.FAIL
 
 
