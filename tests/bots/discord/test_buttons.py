@@ -111,6 +111,29 @@ async def test_a_member_is_asked_for_consent_once_in_private_and_a_tap_decides(h
         assert all((await core.commands.consent_state(core.identity.member(ADA), channel)).values())
 
 
+async def test_where_an_age_is_asked_for_a_tap_says_it_and_a_button_without_it_agrees_to_nothing(
+    here: DiscordWorld,
+) -> None:
+    server = here.server
+    here.bot.set_privacy(minimum_age=16)
+    async with here.running() as core:
+        channel, member = core.identity.channel(GENERAL), core.identity.member(ADA)
+        here.collect_with(channel)
+        message = await answered(server)
+        asked = (await server.press(ADA, buttons(message)["👍"], message)).message
+        assert asked is not None
+        to_all = buttons(asked)["I am 16 or older and agree to all"]
+        older = json.loads(json.dumps(asked).replace(to_all, to_all.removesuffix(":16")))
+        without = await server.press(ADA, to_all.removesuffix(":16"), older)
+        assert without.message is not None and "Nothing was recorded" in without.message["content"]
+        assert not any((await core.commands.consent_state(member, channel)).values())
+        tapped = (await server.press(ADA, buttons(asked)["✗ store (16+)"], asked)).message
+        assert tapped is not None
+        assert [one for one, held in (await core.commands.consent_state(member, channel)).items() if held] == ["store"]
+        await server.press(ADA, buttons(tapped)["I am 16 or older and agree to all"], tapped)
+        assert all((await core.commands.consent_state(member, channel)).values())
+
+
 async def test_revoking_by_a_tap_takes_effect_in_the_very_next_snapshot(here: DiscordWorld) -> None:
     def eligible() -> int:
         query = EligibilityQuery(VOICE, Purpose.TRAIN, here.bot.settings.policy_version, None, None, here.bot.clock())
