@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
@@ -29,6 +30,7 @@ LOOKED_BACK_RUNS = 10
 NEWS = timedelta(days=28)
 MAX_REASON_CHARACTERS = 500
 _GRANTING = frozenset({"grant", "yes", "agree"})
+_AGE = re.compile(r"[0-9]{1,3}\+")
 _REVOKING = frozenset({"revoke", "no", "withdraw"})
 
 
@@ -70,9 +72,12 @@ class Commands:
     async def consent(self, member: MemberKey, channel: ChannelKey, words: str = "") -> str:
         """What the member agrees to in this channel; `grant …` and `revoke …` change it first.
 
-        Without named purposes, all are meant.
+        Without named purposes, all are meant. `18+` among the words says that the member is that old.
         """
-        verb, *named = words.casefold().split() or [""]
+        verb, *said = words.casefold().split() or [""]
+        ages = [int(word[:-1]) for word in said if _AGE.fullmatch(word)]
+        named = [word for word in said if not _AGE.fullmatch(word)]
+        age = max(ages, default=None)
         if verb not in _GRANTING | _REVOKING:
             return await asyncio.to_thread(self._overview, member, channel)
         unknown = [word for word in named if word != "all" and word not in Purpose.__members__.values()]
@@ -80,24 +85,38 @@ class Commands:
             return messages.unknown_purpose(unknown[0])
         chosen = [Purpose(word) for word in named if word != "all"]
         purposes = list(Purpose) if "all" in named or not named else chosen
-        return await self.record_consent(member, channel, purposes, granted=verb in _GRANTING)
+        return await self.record_consent(member, channel, purposes, granted=verb in _GRANTING, confirmed_age=age)
 
     async def record_consent(
-        self, member: MemberKey, channel: ChannelKey, purposes: Sequence[Purpose], *, granted: bool
+        self,
+        member: MemberKey,
+        channel: ChannelKey,
+        purposes: Sequence[Purpose],
+        *,
+        granted: bool,
+        confirmed_age: int | None = None,
     ) -> str:
         """Writes it to the ledger; it holds from the next message on, and for the very next snapshot.
 
         A change of STORE drops the member's talk from memory: neither may what was agreed to before live on where
         it was taken back, nor may an answer that saw what was never agreed to be written afterwards.
+        A yes without the confirmation of `privacy.minimum_age`, where that is set, is not recorded.
         """
+        if granted and self.minimum_age is not None and (confirmed_age or 0) < self.minimum_age:
+            return messages.consent_needs_age(self.minimum_age)
         needs_store = [purpose for purpose in purposes if purpose is not Purpose.STORE]
         stores = Purpose.STORE in purposes or not needs_store
         if granted and not stores and not (await self.consent_state(member, channel))[Purpose.STORE]:
-            return messages.consent_needs_store(needs_store)
+            return messages.consent_needs_store(needs_store, self.minimum_age)
         state = await asyncio.to_thread(self._record, member, channel, purposes, granted)
         if Purpose.STORE in purposes:
             self._memory.forget_member(member, channel)
         return messages.consent_recorded(purposes, granted, state)
+
+    @property
+    def minimum_age(self) -> int | None:
+        """What a yes must confirm, in years; None where nobody asks."""
+        return self._settings.privacy.minimum_age
 
     async def consent_overview(self, member: MemberKey, channel: ChannelKey) -> tuple[str, dict[Purpose, bool]]:
         """What may be agreed to here, for a message with buttons, and what has been."""
@@ -179,7 +198,9 @@ class Commands:
             row = get_channel(session, channel)
             state = consent_state(session, member, channel, self._settings.policy_version)
         collects = row is not None and row.collect
-        return messages.consent_overview(state, collects, self._settings.policy_version, has_buttons=has_buttons)
+        return messages.consent_overview(
+            state, collects, self._settings.policy_version, minimum_age=self.minimum_age, has_buttons=has_buttons
+        )
 
     def _record(
         self, member: MemberKey, channel: ChannelKey, purposes: Collection[Purpose], granted: bool

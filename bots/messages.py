@@ -221,13 +221,21 @@ def _outcome_of(run: Run) -> str:
 
 
 def consent_overview(
-    state: Mapping[Purpose, bool], collects: bool, policy_version: str, *, has_buttons: bool = False
+    state: Mapping[Purpose, bool],
+    collects: bool,
+    policy_version: str,
+    *,
+    minimum_age: int | None = None,
+    has_buttons: bool = False,
 ) -> str:
     """What may be agreed to and what has been; below it there are buttons, or words have to be typed."""
     lines = [f"  [{'yes' if state[purpose] else 'no'}] {purpose}: {text}" for purpose, text in PURPOSES.items()]
-    closing = "Say yes: /consent grant [PURPOSE …]. Take it back: /consent revoke [PURPOSE …]. None named means all."
+    say_yes = f"Say yes: {_granting(minimum_age)} [PURPOSE …]."
+    closing = f"{say_yes} Take it back: /consent revoke [PURPOSE …]. None named means all."
     if has_buttons:
         closing = CONSENT_TAP
+    if minimum_age is not None:
+        closing += f" Every yes here says: {age_sentence(minimum_age)}. Whoever is younger says no."
     if not collects:
         closing += "\nThis chat's moderators have collecting switched off, so nothing is stored here even with a yes."
     return "\n".join([CONSENT_LEAD, *lines, closing, f"(privacy text {policy_version}; see /privacy)"])
@@ -244,8 +252,24 @@ def duel_text(left: str, right: str) -> str:
     return f"Left:\n{left}\n\nRight:\n{right}\n\nWhich one is better? You'll see who was who once you have voted."
 
 
-def consent_needs_store(purposes: Sequence[Purpose]) -> str:
-    return f"{', '.join(purposes)} can't work without `store`. Say /consent grant store {' '.join(purposes)}."
+def consent_needs_store(purposes: Sequence[Purpose], minimum_age: int | None = None) -> str:
+    needed = ", ".join(purposes)
+    return f"{needed} can't work without `store`. Say {_granting(minimum_age)} store {' '.join(purposes)}."
+
+
+def consent_needs_age(minimum_age: int) -> str:
+    return (
+        f"Nothing was recorded: a yes here says “{age_sentence(minimum_age)}”. If that is so, tap the button that"
+        f" says it, or say {_granting(minimum_age)} [PURPOSE …]."
+    )
+
+
+def age_sentence(minimum_age: int) -> str:
+    return f"I am {minimum_age} or older and agree"
+
+
+def _granting(minimum_age: int | None) -> str:
+    return "/consent grant" if minimum_age is None else f"/consent grant {minimum_age}+"
 
 
 def unknown_purpose(word: str) -> str:

@@ -267,7 +267,7 @@ class Records:
         if not self._is_known(key):
             return False
         with self._database.write() as session:
-            return edit_message(session, key, text, at)
+            return edit_message(session, key, text, at, drop_on_doubt=self._settings.privacy.drop_on_doubt)
 
     def _is_known(self, key: MessageKey) -> bool:
         with self._database.read() as session:
@@ -395,5 +395,11 @@ class Records:
             reply_to=incoming.reply_to,
         )
         with self._database.write() as session:
-            report = ingest(session, [message], policy_version=self._settings.policy_version, at=at)
+            report = ingest(
+                session,
+                [message],
+                policy_version=self._settings.policy_version,
+                at=at,
+                drop_on_doubt=self._settings.privacy.drop_on_doubt,
+            )
         return report.added + report.duplicates > 0

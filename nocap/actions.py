@@ -36,10 +36,12 @@ from retrain.promote import Backend, promote, rollback, start_canary
 from retrain.run_folder import read_cost
 from retrain.schedule import next_retrain
 from storage import audit, erasure, feedback, registry, runs, slang
+from storage.compliance import Compliance, compliance
+from storage.consent_audit import ConsentAudit, LedgerState, audit_consent, ledger_state
 from storage.database import Database
 from storage.messages import ErasureReceipt
 from storage.registry import PointerMove
-from storage.tables import Adapter, Run, SlangTerm, Voice
+from storage.tables import Adapter, Retirement, Run, SlangTerm, Voice
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
@@ -164,6 +166,12 @@ class Actions:
         adapter = self.adapter(name)
         return verify_adapter(self._settings.adapters_dir / name, base_digest=adapter.base_digest)
 
+    def compliance(self, name: AdapterName) -> tuple[Compliance, datetime | None]:
+        """What trained the adapter under which basis, and by when it is retired where it has to be."""
+        with self._database.read() as session:
+            found, mark = compliance(session, name), session.get(Retirement, name)
+        return found, erasure.retire_by(self._settings, [mark] if mark else [])
+
     def export_adapter(self, name: AdapterName, output: Path, form: Literal["peft", "merged"]) -> Path:
         """The folder `output` with the adapter, or with the base that has taken it in."""
         from retrain.export import export_adapter
@@ -244,6 +252,16 @@ class Actions:
     def export(self, member: MemberKey) -> dict[str, Any]:
         """All that is held about the member, ready for JSON."""
         return erasure.export(self._database, member)
+
+    def consent_of(self, member: MemberKey) -> list[LedgerState]:
+        """The ledger's last word on the member, per chat and purpose."""
+        with self._database.read() as session:
+            return ledger_state(session, member, self._settings.policy_version)
+
+    def consent_audit(self) -> ConsentAudit:
+        """The ledger counted, without anything that names a member."""
+        with self._database.read() as session:
+            return audit_consent(session, self._settings.policy_version)
 
     def canary(self, name: AdapterName, share: float, backend: Backend | None) -> None:
         """Tries an adapter out in a share of the channels. Raises NotPermitted where its gates did not pass."""

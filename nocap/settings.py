@@ -207,6 +207,11 @@ class GateSettings(Section):
 class PrivacySettings(Section):
     retire_within_days: float = Field(default=14.0, gt=0)
     """After an erasure, when an adapter that learnt from it is out of service at the latest."""
+    minimum_age: int | None = Field(default=None, ge=1, le=120)
+    """Years; where set, a yes in chat must say “I am N or older and agree”. Set it together with a new
+    `policy_version`, so that those who agreed before are asked again."""
+    drop_on_doubt: bool = False
+    """Store no text in which a word may be a name and may be not (`Will`, `Jordan`, a surname alone)."""
 
 
 Days = Annotated[float | None, Field(gt=0)]

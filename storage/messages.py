@@ -13,7 +13,7 @@ from sqlalchemy import and_, delete, func, or_, tuple_, update
 from sqlmodel import Session, SQLModel, col, select
 
 from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose
-from nocap.text.scrub import scrub
+from nocap.text.scrub import holds_doubtful_name, scrub
 from storage._sql import insert_missing, lock_texts
 from storage.consent import granted_pairs
 from storage.registry import request_retirement
@@ -55,6 +55,8 @@ class IngestReport:
     not_consented: int = 0
     tombstoned: int = 0
     empty: int = 0
+    doubtful: int = 0
+    """Dropped because a word in them may be a name: see `drop_on_doubt`."""
 
     def __add__(self, other: IngestReport) -> IngestReport:
         return IngestReport(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
@@ -87,15 +89,23 @@ class ChannelPurge:
     duels: int
 
 
-def ingest(session: Session, messages: Sequence[NewMessage], *, policy_version: str, at: datetime) -> IngestReport:
+def ingest(
+    session: Session,
+    messages: Sequence[NewMessage],
+    *,
+    policy_version: str,
+    at: datetime,
+    drop_on_doubt: bool = False,
+) -> IngestReport:
     """Stores, scrubbed of personal data, what its channel collects and its author agreed to have stored.
 
-    Idempotent by message key. The operator's seeds need neither consent nor a collecting channel.
+    Idempotent by message key. The operator's seeds need neither consent nor a collecting channel. With
+    `drop_on_doubt` a member's text in which a word may be a name, and may be not, is not stored at all.
     """
     lock_texts(session, erasing=False)
     report = IngestReport()
     for start in range(0, len(messages), CHUNK_ROWS):
-        report += _ingest_chunk(session, messages[start : start + CHUNK_ROWS], policy_version, at)
+        report += _ingest_chunk(session, messages[start : start + CHUNK_ROWS], policy_version, at, drop_on_doubt)
     return report
 
 
@@ -124,14 +134,15 @@ def delete_message(session: Session, key: MessageKey, at: datetime) -> bool:
     return _changed(session, delete(Message).where(col(Message.key) == key)) > 0
 
 
-def edit_message(session: Session, key: MessageKey, text: str, at: datetime) -> bool:
+def edit_message(session: Session, key: MessageKey, text: str, at: datetime, *, drop_on_doubt: bool = False) -> bool:
     """Puts the author's new wording, scrubbed, where the old one is stored; returns whether it was.
 
     The bot's answers to the old wording lose their texts: they no longer answer what stands there. A wording that
-    leaves nothing erases the message.
+    leaves nothing, or with `drop_on_doubt` perhaps a name, erases the message.
     """
     lock_texts(session, erasing=True)
-    if not (wording := scrub(text).strip()):
+    wording = scrub(text).strip()
+    if not wording or (drop_on_doubt and holds_doubtful_name(wording)):
         return delete_message(session, key, at)
     edited = update(Message).where(col(Message.key) == key).values(text=wording)
     _empty_answers(session, col(Reply.prompt_key) == key, col(Duel.prompt_key) == key)
@@ -192,7 +203,9 @@ def export_member(session: Session, member: MemberKey) -> dict[str, Any]:
     }
 
 
-def _ingest_chunk(session: Session, messages: Sequence[NewMessage], policy_version: str, at: datetime) -> IngestReport:
+def _ingest_chunk(
+    session: Session, messages: Sequence[NewMessage], policy_version: str, at: datetime, drop_on_doubt: bool
+) -> IngestReport:
     collecting = _collecting(session, messages)
     consented = _consented(session, messages, policy_version)
     erased, forgotten = _tombstones(session, messages)
@@ -212,6 +225,8 @@ def _ingest_chunk(session: Session, messages: Sequence[NewMessage], policy_versi
             counts["duplicates"] += 1
         elif not (text := scrub(message.text).strip()):
             counts["empty"] += 1
+        elif drop_on_doubt and not is_seed and holds_doubtful_name(text):
+            counts["doubtful"] += 1
         else:
             rows[message.key] = _row(message, text, at)
     added = insert_missing(session, Message, list(rows.values()), key="key")

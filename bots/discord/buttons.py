@@ -42,7 +42,7 @@ class _Button(discord.ui.DynamicItem[discord.ui.Button[Any]], template="nocap:ne
     async def from_custom_id(
         cls, interaction: discord.Interaction, item: discord.ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(*match.groups(), label="-")
+        return cls(*(group for group in match.groups() if group is not None), label="-")
 
     async def callback(self, interaction: discord.Interaction) -> None:
         raise NotImplementedError
@@ -73,7 +73,7 @@ class VoteButton(_Button, template=r"nocap:v:(up|down|cringe):([0-9]+)"):
         if after is None or (ask := await client.core.commands.ask_consent(member, channel)) is None:
             return Said(said)
         state = await client.core.commands.consent_state(member, channel)
-        return Said(f"{said}\n\n{ask}", consent_view(channel, state))
+        return Said(f"{said}\n\n{ask}", consent_view(channel, state, client.core.commands.minimum_age))
 
 
 class DuelButton(_Button, template=r"nocap:d:(left|right|tie|both_bad):([0-9]+)"):
@@ -133,8 +133,11 @@ class ReportButton(_Button, template=r"nocap:p:([0-9]+)"):
         return await client.core.commands.report(member, channel, int(self.arguments[0]))
 
 
-class ConsentButton(_Button, template=r"nocap:c:(grant|revoke):(all|store|train|evaluate|feedback):([0-9a-f]{32})"):
-    """Sets what the presser agrees to in the channel that the button was made for."""
+class ConsentButton(
+    _Button,
+    template=r"nocap:c:(grant|revoke):(all|store|train|evaluate|feedback):([0-9a-f]{32})(?::([0-9]{1,3}))?",
+):
+    """Sets what the presser agrees to in the channel that the button was made for; perhaps saying how old they are."""
 
     kind = "c"
 
@@ -146,8 +149,10 @@ class ConsentButton(_Button, template=r"nocap:c:(grant|revoke):(all|store|train|
         member = client.reader.identity.member(interaction.user.id)
         verb, purpose, channel = self.arguments[0], self.arguments[1], ChannelKey(self.arguments[2])
         purposes = list(Purpose) if purpose == "all" else [Purpose(purpose)]
-        text = await client.core.commands.record_consent(member, channel, purposes, granted=verb == "grant")
-        return Said(text, consent_view(channel, await client.core.commands.consent_state(member, channel)))
+        age = int(self.arguments[3]) if len(self.arguments) > 3 else None
+        commands = client.core.commands
+        text = await commands.record_consent(member, channel, purposes, granted=verb == "grant", confirmed_age=age)
+        return Said(text, consent_view(channel, await commands.consent_state(member, channel), commands.minimum_age))
 
 
 class EraseButton(_Button, template=r"nocap:x:(mydata|keep)"):
@@ -249,10 +254,13 @@ def retry_view(message_id: int) -> discord.ui.View:
     return _view(RetryButton(str(message_id), label="Try again", style=Style.primary))
 
 
-def consent_view(channel: ChannelKey, state: Mapping[Purpose, bool]) -> discord.ui.View:
-    """All at once, and each purpose by itself; what needs `store` waits for it."""
+def consent_view(channel: ChannelKey, state: Mapping[Purpose, bool], minimum_age: int | None = None) -> discord.ui.View:
+    """All at once, and each purpose by itself; what needs `store` waits for it. A yes says the minimum age too."""
+    age = () if minimum_age is None else (str(minimum_age),)
+    all_of_it = "Yes to all" if minimum_age is None else f"{messages.age_sentence(minimum_age)} to all"
+    mark = "" if minimum_age is None else f" ({minimum_age}+)"
     buttons = [
-        ConsentButton("grant", "all", channel, label="Yes to all", style=Style.success),
+        ConsentButton("grant", "all", channel, *age, label=all_of_it, style=Style.success),
         ConsentButton("revoke", "all", channel, label="No to all", style=Style.danger),
     ]
     for purpose, is_given in state.items():
@@ -263,7 +271,8 @@ def consent_view(channel: ChannelKey, state: Mapping[Purpose, bool]) -> discord.
                 verb,
                 purpose,
                 channel,
-                label=f"{'✓' if is_given else '✗'} {purpose}",
+                *(() if is_given else age),
+                label=f"✓ {purpose}" if is_given else f"✗ {purpose}{mark}",
                 style=Style.success if is_given else Style.secondary,
                 disabled=needs_store,
                 row=1,

@@ -49,7 +49,7 @@ def add_member_commands(client: NocapClient) -> None:
             channel = client.settings_channel(interaction)
             member = reader.identity.member(interaction.user.id)
             text, state = await core.commands.consent_overview(member, channel)
-            return Said(text, consent_view(channel, state))
+            return Said(text, consent_view(channel, state, core.commands.minimum_age))
 
         await answer(interaction, overview())
 

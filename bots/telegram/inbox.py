@@ -117,7 +117,8 @@ class Inbox:
             text = sentences.consent_in(message.chat.title, asked)
             place = Place(message.from_user.id, is_private=True)
             state = await self._core.commands.consent_state(incoming.member, incoming.channel)
-            await self._outbox.send(place, text, markup=keyboards.consent(incoming.channel, state))
+            buttons = keyboards.consent(incoming.channel, state, self._core.commands.minimum_age)
+            await self._outbox.send(place, text, markup=buttons)
 
 
 def _vote_of(reactions: tuple[object, ...]) -> Vote | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup
 
+from bots import messages
 from nocap.domain import AdapterName, ChannelKey, DuelChoice, Purpose, SlangStatus, Vote
 
 VOTES = {"u": Vote.UP, "d": Vote.DOWN, "c": Vote.CRINGE}
@@ -40,10 +41,21 @@ def retry() -> InlineKeyboardMarkup:
     return _rows([("🔁 try again", "t")])
 
 
-def consent(channel: ChannelKey, state: Mapping[Purpose, bool]) -> InlineKeyboardMarkup:
-    """Everything or nothing in one tap, or each purpose on its own; `state` is what holds now."""
-    each = [(f"{'☑' if state[purpose] else '☐'} {purpose}", f"c:{channel}:{purpose}") for purpose in Purpose]
-    return _rows([("✅ yes to all", f"c:{channel}:y"), ("🚫 no to all", f"c:{channel}:n")], each[:2], each[2:])
+def consent(channel: ChannelKey, state: Mapping[Purpose, bool], minimum_age: int | None = None) -> InlineKeyboardMarkup:
+    """Everything or nothing in one tap, or each purpose on its own; `state` is what holds now.
+
+    With a minimum age every button that says yes says that age too.
+    """
+    all_of_it, mark, age = "yes to all", "", ""
+    if minimum_age is not None:
+        all_of_it, mark, age = f"{messages.age_sentence(minimum_age)} to all", f" ({minimum_age}+)", f":{minimum_age}"
+    each = [
+        (f"☑ {purpose}", f"c:{channel}:{purpose}")
+        if state[purpose]
+        else (f"☐ {purpose}{mark}", f"c:{channel}:{purpose}{age}")
+        for purpose in Purpose
+    ]
+    return _rows([(f"✅ {all_of_it}", f"c:{channel}:y{age}"), ("🚫 no to all", f"c:{channel}:n")], each[:2], each[2:])
 
 
 def erase() -> InlineKeyboardMarkup:

@@ -118,7 +118,9 @@ class MemberCommands:
         text = await self._core.commands.consent(member, channel, words)
         text = sentences.consent_in(await self._chats.label(channel), text)
         state = await self._core.commands.consent_state(member, channel)
-        await self._privately(request, f"c_{channel}", text, keyboards.consent(channel, state))
+        await self._privately(
+            request, f"c_{channel}", text, keyboards.consent(channel, state, self._core.commands.minimum_age)
+        )
 
     async def _mydata(self, request: Request) -> None:
         verb, _ = request.first_and_rest

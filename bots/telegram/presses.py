@@ -84,16 +84,18 @@ class Presses:
 
     async def _consent(self, query: CallbackQuery, rest: str) -> str:
         """Recorded first; then the message shows what holds now, with the same buttons."""
-        key, _, answer = rest.partition(":")
+        key, answer, *age = rest.split(":")
         commands, channel, member = self._core.commands, ChannelKey(key), self._chats.member(query.from_user)
         if answer in _ALL:
             purposes, granted = list(Purpose), _ALL[answer]
         else:
             purposes = [Purpose(answer)]
             granted = not (await commands.consent_state(member, channel))[purposes[0]]
-        said = await commands.record_consent(member, channel, purposes, granted=granted)
+        confirmed = int(age[0]) if age else None
+        said = await commands.record_consent(member, channel, purposes, granted=granted, confirmed_age=confirmed)
         text = sentences.consent_in(await self._chats.label(channel), await commands.consent(member, channel))
-        await self._rewrite(query, text, keyboards.consent(channel, await commands.consent_state(member, channel)))
+        state = await commands.consent_state(member, channel)
+        await self._rewrite(query, text, keyboards.consent(channel, state, commands.minimum_age))
         return said
 
     async def _erase(self, query: CallbackQuery, rest: str) -> str:

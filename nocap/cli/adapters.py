@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +11,11 @@ import typer
 
 from nocap.cli.context import VoiceOption, invocation
 from nocap.cli.output import AsJson, print_fields, print_json, print_table
-from nocap.domain import AdapterName, RunId
+from nocap.cli.output import show as show_cell
+from nocap.domain import AdapterName, AdapterStatus, RunId
 
 if TYPE_CHECKING:
+    from storage.compliance import Basis
     from storage.registry import PointerMove
 
 app = typer.Typer(help="The adapters that were trained.", no_args_is_help=True)
@@ -59,6 +62,52 @@ def verify(context: typer.Context, name: str, as_json: AsJson = False) -> None:
         print_json(manifest)
     else:
         typer.echo(f"{name} is intact: {len(manifest.files)} files match their SHA-256, digest {manifest.digest[:16]}…")
+
+
+@app.command()
+def compliance(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="ADAPTER")], as_json: AsJson = False
+) -> None:
+    """What trained an adapter: rows and members by provenance and basis, and what was revoked or erased since."""
+    found, retire_by = invocation(context).actions.compliance(AdapterName(name))
+    if as_json:
+        print_json(asdict(found) | {"retire_by": retire_by})
+        return
+    if found.run is None:
+        typer.echo(f"{name} was not trained here: nothing is known of its texts.")
+        return
+    typer.echo(f"{name} ({found.status}): {found.rows} rows of {found.members} members, run {found.run}.")
+    print_table(
+        ["provenance", "basis", "rows", "members", "revoked since", "erased since", "expired"],
+        [
+            (
+                basis.provenance or "gone",
+                _basis(basis),
+                basis.rows,
+                basis.members,
+                f"{basis.revoked_rows} of {basis.revoked_members} members" if basis.revoked_rows else 0,
+                basis.erased_rows,
+                basis.expired_rows,
+            )
+            for basis in found.bases
+        ],
+    )
+    if found.retirement_requested_at:
+        verb = "retired" if found.status == AdapterStatus.RETIRED else f"to be retired by {show_cell(retire_by)}"
+        typer.echo(f"Marked on {show_cell(found.retirement_requested_at)} because of an erasure; {verb}.")
+    else:
+        typer.echo("Not marked for retirement.")
+
+
+def _basis(basis: Basis) -> str:
+    if basis.provenance is None:
+        return "went with the text"
+    if basis.purpose is None:
+        return "the operator's own words"
+    consent = f"consent to {basis.purpose}, privacy text {basis.policy_version}"
+    if basis.policy_version is None:
+        consent = "NO CONSENT IN THE LEDGER"
+    return f"{consent}; permission {basis.permission_reference}" if basis.permission_reference else consent
 
 
 class ExportFormat(StrEnum):

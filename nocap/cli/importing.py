@@ -69,6 +69,7 @@ def _import(
         on_error=on_error.value,
         consent_file=consent,
         at=utc_now(),
+        drop_on_doubt=call.settings.privacy.drop_on_doubt,
     )
     if as_json:
         print_json(report)
@@ -79,6 +80,7 @@ def _import(
         "in channels that do not collect": report.not_collecting,
         "erased before": report.tombstoned,
         "empty": report.empty,
+        "dropped because a word may be a name": report.doubtful,
         "bad": report.bad_rows,
     }
     typer.echo(f"{report.rows} rows read, {report.added} added.")

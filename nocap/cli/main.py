@@ -16,6 +16,7 @@ import typer
 
 from nocap.cli import (
     adapters,
+    consent,
     database,
     demo,
     doctor,
@@ -51,6 +52,7 @@ adapters.register(app)
 app.add_typer(importing.app, name="import")
 app.add_typer(retrain.app, name="retrain")
 app.add_typer(slang.app, name="slang")
+app.add_typer(consent.app, name="consent")
 app.add_typer(members.app, name="members")
 app.add_typer(keys.app, name="keys")
 app.add_typer(retention.app, name="retention")

@@ -96,7 +96,13 @@ class World:
         for _, day in groupby(messages, key=lambda message: message.sent_at.date()):
             batch = [self._new_message(message) for message in day]
             with self.database.write() as session:
-                ingest(session, batch, policy_version=self.settings.policy_version, at=batch[-1].sent_at)
+                ingest(
+                    session,
+                    batch,
+                    policy_version=self.settings.policy_version,
+                    at=batch[-1].sent_at,
+                    drop_on_doubt=self.settings.privacy.drop_on_doubt,
+                )
             yield len(batch)
 
     def _new_message(self, message: SimulatedMessage) -> NewMessage:

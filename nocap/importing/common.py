@@ -52,6 +52,8 @@ class ImportReport:
     tombstoned: int = 0
     """Erased before, or said by a member before they asked to be forgotten."""
     empty: int = 0
+    doubtful: int = 0
+    """Perhaps with a name that the scrub left: `privacy.drop_on_doubt`."""
     bad_rows: int = 0
     bad: list[BadRow] = field(default_factory=list)
     """Place and reason of the first bad rows, at most MAX_REPORTED."""
@@ -76,6 +78,7 @@ def import_file(
     on_error: OnError = "skip",
     consent_file: Path | None = None,
     at: datetime,
+    drop_on_doubt: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """What became of the file's rows, all of which are then stored, known already, or refused for a reason.
@@ -88,7 +91,7 @@ def import_file(
     if format not in PARSERS:
         raise InputError(f"There is no import format {format}; use one of {', '.join(PARSERS)}.")
     ledger = ConsentLedger(_statements(consent_file, format), policy_version, at)
-    writer = _Writer(database, format, path.name, voice, policy_version, at, ledger)
+    writer = _Writer(database, format, path.name, voice, policy_version, at, ledger, drop_on_doubt)
     rows = _refusing_future(PARSERS[format](path), latest=at + MAX_CLOCK_ERROR)
     report = ImportReport()
     if on_error == "skip":
@@ -123,6 +126,7 @@ class _Writer:
         policy_version: str,
         at: datetime,
         ledger: ConsentLedger,
+        drop_on_doubt: bool,
     ) -> None:
         self._keyring = database.keyring
         self._platform = f"import:{format}"
@@ -132,6 +136,7 @@ class _Writer:
         self._policy_version = policy_version
         self._at = at
         self._ledger = ledger
+        self._drop_on_doubt = drop_on_doubt
         self._known_authors: set[tuple[str, str]] = set()
         self._known_channels: set[str] = set()
         self._member_key = lru_cache(maxsize=100_000)(self._make_member_key)
@@ -142,7 +147,14 @@ class _Writer:
         self._ensure_channels(session, rows)
         self._record_consent(session, rows)
         messages = [self._message(row) for row in rows]
-        report.count(ingest(session, messages, policy_version=self._policy_version, at=self._at))
+        ingested = ingest(
+            session,
+            messages,
+            policy_version=self._policy_version,
+            at=self._at,
+            drop_on_doubt=self._drop_on_doubt,
+        )
+        report.count(ingested)
         report.rows += len(chunk)
         for row in chunk:
             if isinstance(row, BadRow):

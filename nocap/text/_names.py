@@ -90,7 +90,7 @@ def name_spans(text: str) -> Iterator[tuple[int, int]]:
             end_of_last = end
 
 
-def doubtful_names(text: str) -> bool:
+def has_doubtful_name(text: str) -> bool:
     """Whether `text` holds a word that may be a name, and that `name_spans` leaves alone for want of certainty."""
     known = _gazetteer()
     certain = list(name_spans(text))

@@ -15,7 +15,7 @@ from functools import cache
 
 from nocap.text._addresses import address_spans, may_hold_address
 from nocap.text._checks import IBAN_LENGTHS, digits_of, is_card, is_iban, is_ipv4, is_ipv6, is_varied, looks_random
-from nocap.text._names import name_spans
+from nocap.text._names import has_doubtful_name, name_spans
 from nocap.text._phone import announced_phone_spans, labelled_phone_spans, may_introduce_phone, phone_spans
 
 MAX_PASSES = 8
@@ -61,6 +61,11 @@ def scrub_with_counts(text: str) -> tuple[str, dict[Found, int]]:
         if text == before:
             return text, dict(counts)
     return Found.SECRET.placeholder, {Found.SECRET: 1}
+
+
+def holds_doubtful_name(scrubbed: str) -> bool:
+    """Whether a word that the scrub left may still be a name: `Will`, `Jordan`, a surname alone."""
+    return has_doubtful_name(scrubbed)
 
 
 def _scrub_once(text: str, counts: Counter[Found]) -> str:

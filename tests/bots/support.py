@@ -76,6 +76,12 @@ class World:
         )
         self.commands = Commands(self.database, self.settings, self.clock, self.conversation.memory)
 
+    def set_privacy(self, **changes: object) -> None:
+        """A new process under other `privacy` settings."""
+        privacy = self.settings.privacy.model_copy(update=changes)
+        self.settings = self.settings.model_copy(update={"privacy": privacy})
+        self.restart()
+
     def clock(self) -> datetime:
         self.now += timedelta(seconds=1)
         return self.now

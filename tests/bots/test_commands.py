@@ -97,6 +97,19 @@ async def test_a_purpose_that_needs_storing_is_not_given_by_itself(bot: World) -
     assert agreed(bot) == set()
 
 
+async def test_where_an_age_is_asked_for_only_a_yes_that_confirms_it_counts(bot: World) -> None:
+    bot.set_privacy(minimum_age=18)
+    assert "I am 18 or older and agree" in await bot.commands.consent(ADA, CHANNEL)
+    for words in ("grant", "grant store train", "grant 17+"):
+        assert "Nothing was recorded" in await bot.commands.consent(ADA, CHANNEL, words)
+        assert agreed(bot) == set()
+    assert "/consent grant 18+ store train" in await bot.commands.consent(ADA, CHANNEL, "grant 18+ train")
+    await bot.commands.consent(ADA, CHANNEL, "grant 18+ store train")
+    assert agreed(bot) == {Purpose.STORE, Purpose.TRAIN}
+    await bot.commands.consent(ADA, CHANNEL, "revoke train")
+    assert agreed(bot) == {Purpose.STORE}
+
+
 async def test_a_misspelt_purpose_changes_nothing(bot: World) -> None:
     assert "“trian”" in await bot.commands.consent(ADA, CHANNEL, "grant store trian")
     assert agreed(bot) == set()

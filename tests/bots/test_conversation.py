@@ -121,6 +121,17 @@ async def test_with_the_real_keyring_not_even_a_consented_text_is_readable(tmp_p
         assert SENTINEL.encode() not in bot.bytes_on_disk()
 
 
+async def test_with_drop_on_doubt_a_prompt_that_may_name_somebody_is_answered_and_not_written(bot: World) -> None:
+    bot.set_privacy(drop_on_doubt=True)
+    bot.collect()
+    bot.consent(ADA)
+    turn = await bot.ask("ask Jordan about it")
+    assert turn.outcome is Outcome.ANSWERED
+    await bot.ask("that slaps")
+    assert stored_texts(bot) == ["that slaps"]
+    assert [row.prompt for row in replies(bot)] == [None, "that slaps"]
+
+
 async def test_revoked_consent_holds_for_the_very_next_message(bot: World) -> None:
     bot.collect()
     bot.consent(ADA)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import text
 
 from nocap.actions import Actions
@@ -50,15 +49,18 @@ def _assert_nowhere(world: _World, needles: list[bytes]) -> None:
                 assert needle.lower() not in content, path
 
 
+def _holds(world: _World, piece: bytes) -> bool:
+    return any(piece in path.read_bytes() for path in world.settings.data_dir.rglob("*") if path.is_file())
+
+
 def _forms(word: str) -> list[bytes]:
     """A word as text, in UTF-16, and in base64 at each of its three alignments."""
     shifted = [base64.b64encode(b" " * shift + word.encode())[4:-4] for shift in range(3)]
     return [word.encode(), word.encode("utf-16-le"), *shifted]
 
 
-@pytest.mark.skip(reason="written, not yet seen to run to its end on a busy machine: take the mark off and run it")
 def test_sentinels_lie_nowhere_after_a_whole_run_and_the_next_one_never_sees_erased_rows(tmp_path, tiny_base):
-    world = _World(tmp_path / "data", tiny_base)
+    world = _World(tmp_path / "data", tiny_base, max_steps=4)
     for number in range(6):
         _say(world, "never", number, agreed=False)
         _say(world, "revoked", number, agreed=True)
@@ -73,7 +75,7 @@ def test_sentinels_lie_nowhere_after_a_whole_run_and_the_next_one_never_sees_era
         theirs = f"SELECT text FROM message WHERE member = '{FORGOTTEN}'"
         ciphertexts = list(session.connection().execute(text(theirs)).scalars())
     assert FORGOTTEN in used and used.isdisjoint({"never", "revoked"})
-    assert ciphertexts
+    assert len(ciphertexts) >= 6 and all(_holds(world, one) for one in ciphertexts), "the search finds what is there"
 
     actions = Actions(world.database, world.settings, actor="operator", clock=_clock)
     key = actions.member_key(f"telegram:{PLATFORM_ID}")
@@ -82,11 +84,10 @@ def test_sentinels_lie_nowhere_after_a_whole_run_and_the_next_one_never_sees_era
     receipt = actions.forget(FORGOTTEN)
     assert receipt.adapters == ["genz-v1"] and receipt.messages >= 6 and receipt.files >= 3
     _assert_nowhere(world, everything)
+    assert not any(_holds(world, one) for one in ciphertexts)
     for path in world.settings.data_dir.rglob("*"):
         if path.is_file():
-            content = path.read_bytes()
-            assert not any(one in content for one in ciphertexts), path
-            assert path.name != "snapshot.json" or f"say-{FORGOTTEN}-".encode() not in content
+            assert path.name != "snapshot.json" or f"say-{FORGOTTEN}-".encode() not in path.read_bytes()
 
     following = new_run(world.database)
     with StageContext(RunId(following), world.settings, world.database, _clock) as context:

@@ -12,6 +12,7 @@ from storage.messages import (
     ErasureReceipt,
     IngestReport,
     delete_message,
+    edit_message,
     export_member,
     forget_member,
     ingest,
@@ -110,6 +111,17 @@ def test_texts_are_scrubbed_before_they_are_stored(community: Database) -> None:
         text = session.exec(select(Message)).one().text
     assert "example.org" not in text
     assert "bestie" in text
+
+
+@pytest.mark.parametrize("doubtful", ["ask Jordan about it", "Patel now"])
+def test_with_drop_on_doubt_what_may_name_somebody_is_not_stored(community: Database, doubtful: str) -> None:
+    batch = [message("k1", text=doubtful), message("k2", text="that slaps no cap"), message("k3", text="hi @someone")]
+    with community.write() as session:
+        report = ingest(session, batch, policy_version=POLICY, at=NOW, drop_on_doubt=True)
+        assert report == IngestReport(added=2, doubtful=1)
+        assert edit_message(session, MessageKey("k2"), doubtful, NOW, drop_on_doubt=True)
+        assert [row.key for row in session.exec(select(Message))] == ["k3"]
+        assert ingest(session, [batch[0]], policy_version=POLICY, at=NOW) == IngestReport(added=1)
 
 
 def test_the_operators_seeds_need_no_consent(community: Database) -> None:

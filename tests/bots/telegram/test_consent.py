@@ -63,6 +63,29 @@ async def test_consent_for_a_group_is_given_in_private_in_one_tap_and_holds_for_
     assert agreed(live, group) == set(Purpose) - {Purpose.EVALUATE}
 
 
+async def test_where_an_age_is_asked_for_a_tap_says_it_and_a_button_without_it_agrees_to_nothing(
+    world: TelegramWorld,
+) -> None:
+    world.bot.set_privacy(minimum_age=16)
+    await world.start()
+    group, private = world.telegram.group(), world.telegram.private(world.ada)
+    collect(world, group)
+    await world.ask(group, world.ada, "/consent")
+    overview = world.telegram.answers(private)[0]
+    assert "I am 16 or older and agree" in overview["text"]
+    older = next(button for button in buttons(overview) if "agree to all" in button["text"])
+    confirmed, older["callback_data"] = older["callback_data"], older["callback_data"].removesuffix(":16")
+    assert confirmed != older["callback_data"]
+    await world.telegram.answered(world.telegram.press(overview, "agree to all", world.ada))
+    assert agreed(world, group) == set()
+    await world.telegram.answered(world.telegram.press(overview, "store (16+)", world.ada))
+    assert agreed(world, group) == {Purpose.STORE}
+    await world.telegram.answered(world.telegram.press(overview, "I am 16 or older and agree to all", world.ada))
+    assert agreed(world, group) == set(Purpose)
+    await world.telegram.answered(world.telegram.press(overview, "train", world.ada))
+    assert agreed(world, group) == set(Purpose) - {Purpose.TRAIN}
+
+
 async def test_whom_the_bot_may_not_write_to_is_given_the_way_into_private(live: TelegramWorld) -> None:
     group = live.telegram.group()
     collect(live, group)

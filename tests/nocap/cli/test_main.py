@@ -55,7 +55,7 @@ def nocap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     structlog.reset_defaults()
 
 
-def add_adapter(folder: Path, name: str, *, live: bool = False) -> Path:
+def add_adapter(folder: Path, name: str, *, live: bool = False, run_id: str | None = None) -> Path:
     """A registered adapter whose one file is no model, only bytes under a manifest."""
     settings = load_settings(folder / "nocap.toml")
     adapter = settings.adapters_dir / name
@@ -68,6 +68,7 @@ def add_adapter(folder: Path, name: str, *, live: bool = False) -> Path:
         row = Adapter(
             name=name,
             voice="genz",
+            run_id=run_id,
             base="embedded",
             base_digest="b" * 64,
             digest=digest,

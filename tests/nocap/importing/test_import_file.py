@@ -248,3 +248,12 @@ def test_an_unknown_format_is_refused(sqlite_database: Database, tmp_path: Path)
         import_file(
             sqlite_database, tmp_path, "whatsapp", policy_version=POLICY, voice=VoiceName("genz"), at=AT  # type: ignore[arg-type]
         )  # fmt: skip
+
+
+def test_rows_that_may_name_somebody_are_dropped_and_counted_where_that_is_set(
+    database: Database, importing: Importing
+) -> None:
+    rows = [row(1, text="ask Jordan about it"), row(2, text="that slaps")]
+    report = importing(database, rows, [grant()], drop_on_doubt=True)
+    assert (report.rows, report.added, report.doubtful) == (2, 1, 1)
+    assert [message.text for message in stored(database)] == ["that slaps"]
