@@ -17,6 +17,7 @@ from nocap.text.lexicon import Lexicon
 from nocap.text.scrub import scrub
 from nocap.text.tokens import ngrams, words
 from retrain.examples import Example
+from retrain.gates.data_drift import MIN_TEXTS
 from retrain.gates.measurements import DataShift, PairedFlags, Spectra, StackedReplies, StaleMarkers
 from retrain.probes import Attack
 
@@ -121,6 +122,15 @@ def stale_markers(lexicon: Lexicon, fading: Fading, speakers: Mapping[str, Seque
 
     counted = [column for name in ("human", "incumbent", "challenger") for column in columns(speakers[name])]
     return StaleMarkers(fading.new_messages, fading.old_messages, tuple(order), *counted)
+
+
+def drift_reference(
+    earlier: Sequence[Example], held_out: Sequence[Example], now: Sequence[Example]
+) -> Sequence[Example]:
+    """What `now` is compared with: `earlier`, unless the two are so much alike that too few texts differ."""
+    before, after = {one.reply for one in earlier}, {one.reply for one in now}
+    differ = min(sum(one.reply not in after for one in earlier), sum(one.reply not in before for one in now))
+    return earlier if differ >= MIN_TEXTS else held_out
 
 
 def data_shift(lexicon: Lexicon, before: Sequence[Example], now: Sequence[Example], seed: int) -> DataShift:

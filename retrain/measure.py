@@ -229,7 +229,12 @@ def _measurements(
         injected=_injected(plan, material, replies),
         stacked=_stacked(lexicon, material, replies),
         stale=_stale(plan, lexicon, material, replies),
-        data=observations.data_shift(lexicon, plan.earlier_train or plan.evaluate, material.people, plan.seed),
+        data=observations.data_shift(
+            lexicon,
+            observations.drift_reference(plan.earlier_train, plan.evaluate, material.people),
+            material.people,
+            plan.seed,
+        ),
         spectra=observations.spectra(plan.challenger, plan.earlier_adapters),
     )
 

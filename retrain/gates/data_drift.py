@@ -25,8 +25,9 @@ class DataDrift(Gate):
     name = "data_drift"
     protects_from = "a run whose training rows are another community's: a wrong import, or a flood from elsewhere"
     statistic = (
-        "training replies against the last promoted run's, or against held-out members' where there is none: area "
-        "under the curve of a word classifier, and Jensen-Shannon divergence of slang frequencies"
+        "training replies against the last promoted run's, or against held-out members' where there is none or "
+        "hardly anything differs: area under the curve of a word classifier, and Jensen-Shannon divergence of slang "
+        "frequencies"
     )
     rule = (
         f"neither surely drifted (p < α, members relabelled) and by more than an area of {MAX_AREA:g} or "

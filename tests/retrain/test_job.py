@@ -158,7 +158,7 @@ def test_a_passed_run_is_promoted_and_working_on_it_again_changes_nothing(world,
 
 def test_with_a_canary_share_a_passed_run_goes_on_trial_once(world, quick_measure, monkeypatch):
     _decide(monkeypatch, Verdict.PASS)
-    monkeypatch.setattr(stages, "WORK", stages.WORK | {Stage.TRAIN: _quick_train})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
     world.settings = world.settings.model_copy(update={"canary": CanarySettings(share=0.2)})
     assert world.work() is RunState.ON_TRIAL
     assert world.live() == BASE

@@ -87,6 +87,14 @@ def test_one_phrase_of_one_member_may_be_chance_but_not_two_and_not_one_that_is_
     assert verdict("memorisation", make.spoiled(spans=make.spans(recited=1, uses=2))) is Verdict.FAIL
 
 
+def test_a_single_marker_at_serious_prompts_can_be_measured() -> None:
+    serious = make.serious(rate=0.0)
+    once = replace(serious, challenger_uses=(1, *serious.challenger_uses[1:]))
+    result = BY_NAME["register"].decide(make.spoiled(serious=once), make.SETTINGS)
+    assert result.verdict is Verdict.PASS
+    assert 0 < result.checks[0].lower < result.checks[0].value < result.checks[0].upper < 1.2
+
+
 def test_without_a_marker_at_serious_prompts_the_bound_comes_from_their_words() -> None:
     result = BY_NAME["register"].decide(make.spoiled(serious=make.serious(rate=0.0)), make.SETTINGS)
     assert result.verdict is Verdict.PASS
