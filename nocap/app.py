@@ -24,7 +24,7 @@ from bots.core import BotCore, build_core
 from inference.credentials import backend_tokens
 from inference.responder import RoutedResponder, connect
 from nocap.domain import AdapterName, Clock, VoiceName, utc_now
-from nocap.errors import BackendUnavailable, ConfigurationError, StorageError
+from nocap.errors import BackendUnavailable, ConfigurationError, NocapError, StorageError
 from nocap.operators import BotOperators
 from nocap.settings import DiscordSettings, Settings, TelegramSettings, render_settings_file
 from storage import registry
@@ -231,7 +231,9 @@ async def _keep_running(plan: BotPlan, core: BotCore, health: BotHealth) -> Conf
             health.note(plan, "refused")
             return error
         except Exception as error:
-            log.error("failed", error=type(error).__name__, cause=str(error)[:300], again_in_seconds=pause_seconds)
+            # A library's own words may hold a token or a member's text; ours never do.
+            cause = str(error) if isinstance(error, NocapError) else "not told here"
+            log.error("failed", error=type(error).__name__, cause=cause, again_in_seconds=pause_seconds)
         health.note(plan, "starts again")
         if time.monotonic() - started > LONGEST_BOT_PAUSE_SECONDS:
             pause_seconds = 1.0
