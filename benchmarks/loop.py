@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import random
 import statistics
 import subprocess
@@ -18,6 +19,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import structlog
 
 from benchmarks._report import Bar, publish
 from bots.conversation import Conversation
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two weeks of the demo instead of eight")
     parser.add_argument("--json", action="store_true", dest="as_json")
     arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with TemporaryDirectory() as name:
         folder = Path(name)
         figures = help_seconds() | import_speed(folder / "import") | small_figures(folder / "chat")
