@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._report import Bar, publish
+from benchmarks._words import made_up_word
 from nocap.domain import ChatMessage, MemberKey, MessageKey, Provenance
 from nocap.text.lexicon import Lexicon
 from retrain.cost import peak_bytes
@@ -78,7 +79,7 @@ def scale(count: int) -> dict[str, float]:
 def chat(count: int, *, members: int, seed: int) -> Iterator[Example]:
     """Replies with what they answer."""
     rng = np.random.default_rng(seed)
-    vocabulary = [f"{_syllables(number)}" for number in range(VOCABULARY)]
+    vocabulary = [made_up_word(number) for number in range(VOCABULARY)]
     frequency = 1 / np.arange(3, VOCABULARY + 3)
     frequency /= frequency.sum()
     phrases = [
@@ -182,16 +183,6 @@ def _example(number: int, member: str, prompt: str, reply: str) -> Example:
         message_keys=(MessageKey(f"p{number}"), MessageKey(f"r{number}")),
         provenance=Provenance.DONATION,
     )
-
-
-def _syllables(number: int) -> str:
-    """A word that no lexicon knows, short for small numbers."""
-    parts = ["ka", "lo", "mi", "ne", "ru", "sa", "ti", "vo", "be", "du", "fa", "gi", "ho", "ja", "ku", "le"]
-    word = ""
-    while number >= 0:
-        word += parts[number % 16]
-        number = number // 16 - 1
-    return word
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks._report import Bar, publish
+from benchmarks._words import made_up_word
 from nocap.domain import ChannelKey, MemberKey
 from nocap.text.lexicon import Lexicon
 from nocap.text.scrub import scrub
@@ -87,7 +88,7 @@ def planted(weeks: int) -> list[Planted]:
     slang = [f"{a}{b}" for a in ("zor", "plim", "gub", "skev", "drax", "yup") for b in ("ber", "nok", "ly", "wave")]
     phrases = ["no lint", "touch moss", "big porch energy", "left the chat", "it is giving soup", "main quest"]
     emoji = ["🪩", "🫨", "🪿", "🛼", "🧋", "🪄"]
-    homographs = [_word(number) for number in range(200, 206)]  # old words of the simulated talk with a new use
+    homographs = [made_up_word(number) for number in range(200, 206)]  # old words of the simulated talk with a new use
     last = weeks - 5
     real = [
         Planted(text, float(rng.uniform(FIRST_LOOK, last)), float(np.exp(rng.uniform(np.log(low), np.log(60)))))
@@ -110,7 +111,7 @@ def planted(weeks: int) -> list[Planted]:
 def simulate(weeks: int, terms: list[Planted]) -> list[Use]:
     """The year's messages in order of time."""
     rng = np.random.default_rng(4)
-    vocabulary = [_word(number) for number in range(8_000)]
+    vocabulary = [made_up_word(number) for number in range(8_000)]
     frequency = 1 / np.arange(3, 8_003) ** 1.05
     frequency /= frequency.sum()
     activity = 1 / np.arange(2, MEMBERS + 2) ** 0.7
@@ -179,7 +180,7 @@ def _delay(uses: list[Use], term: Planted, listed: dict[str, datetime]) -> float
 def speed() -> float:
     """Messages a second through scrubbing, matching 500 terms and counting words, on one core; the best of three."""
     texts = [use.text for use in simulate(4, [])]
-    lexicon = Lexicon([_word(number) for number in range(500, 1_000)])
+    lexicon = Lexicon([made_up_word(number) for number in range(500, 1_000)])
     best = 0.0
     for _ in range(3):
         counted: Counter[str] = Counter()
@@ -241,15 +242,6 @@ def _uses(rows: Iterable[Any]) -> Iterator[Use]:
 
 def _counted(texts: Iterable[str]) -> Counter[str]:
     return Counter(word.casefold() for text in texts for word in words(str(text)))
-
-
-def _word(number: int) -> str:
-    parts = ["ka", "lo", "mi", "ne", "ru", "sa", "ti", "vo", "be", "du", "fa", "gi", "ho", "ja", "ku", "le"]
-    word = ""
-    while number >= 0:
-        word += parts[number % 16]
-        number = number // 16 - 1
-    return word
 
 
 if __name__ == "__main__":
