@@ -33,7 +33,7 @@ from nocap.errors import InputError, StorageError, VoteWaits
 from nocap.settings import Settings
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.feedback import cast_vote, record_duel, record_reply
+from storage.feedback import cast_vote, record_duel
 from storage.invariants import check_rows
 from storage.outbox import FILE, VoteOutbox
 from storage.pointers import LivePointers
@@ -41,7 +41,7 @@ from storage.registry import ensure_voice, move_pointer, register_adapter
 from storage.tables import Adapter, DuelVote, Feedback, Message, Reply
 from tests.fakes.backend import FakeBackend
 from tests.faults.proxy import Proxy
-from tests.storage.community import ANA, BEN, FLAT, GENZ, NOW, POLICY, agree, open_channel
+from tests.storage.community import ANA, BEN, FLAT, GENZ, NOW, POLICY, agree, answer, open_channel
 
 
 class Away:
@@ -74,22 +74,7 @@ def away(postgres_database: Database, keyring: Keyring) -> Iterator[Away]:
 
 def answers(database: Database, count: int) -> list[int]:
     with database.write() as session:
-        return [
-            record_reply(
-                session,
-                channel=FLAT,
-                voice=GENZ,
-                adapter=AdapterName("base"),
-                prompt_member=ANA,
-                prompt_key=None,
-                prompt=None,
-                text=None,
-                provenance=Provenance.TERMINAL,
-                policy_version=POLICY,
-                at=NOW,
-            )
-            for _ in range(count)
-        ]
+        return [answer(session) for _ in range(count)]
 
 
 def test_votes_cast_while_the_database_is_away_are_written_once_when_it_is_back(away: Away, tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session
 
-from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose, VoiceName
+from nocap.domain import AdapterName, ChannelKey, MemberKey, MessageKey, Provenance, Purpose, VoiceName
 from storage.channels import ensure_channel
 from storage.consent import record_consent
+from storage.feedback import record_reply
 from storage.messages import NewMessage, ingest
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -33,6 +34,23 @@ def agree(
     policy: str = POLICY,
 ) -> None:
     record_consent(session, member, channel, list(purposes), granted, policy, NOW)
+
+
+def answer(session: Session, member: MemberKey = ANA, prompt: str | None = None, text: str | None = None) -> int:
+    """The id of an answer of the bare base to `member`."""
+    return record_reply(
+        session,
+        channel=FLAT,
+        voice=GENZ,
+        adapter=AdapterName("base"),
+        prompt_member=member,
+        prompt_key=None,
+        prompt=prompt,
+        text=text,
+        provenance=Provenance.TERMINAL,
+        policy_version=POLICY,
+        at=NOW,
+    )
 
 
 def message(

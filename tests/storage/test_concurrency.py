@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from sqlmodel import func, select
 
-from nocap.domain import AdapterName, Provenance, Vote
+from nocap.domain import AdapterName, Vote
 from nocap.errors import NotPermitted
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.feedback import cast_vote, record_reply
+from storage.feedback import cast_vote
 from storage.leases import lease
 from storage.messages import forget_member, ingest
 from storage.registry import deployment, ensure_voice, move_pointer, register_adapter
 from storage.tables import Adapter, AuditEvent, Feedback, Message, Reply
-from tests.storage.community import ANA, BEN, FLAT, GENZ, NOW, POLICY, agree, message, open_channel
+from tests.storage.community import ANA, BEN, GENZ, NOW, POLICY, agree, answer, message, open_channel
 
 THREADS = 8
 
@@ -29,19 +29,7 @@ def in_threads(work: Callable[[int], None], times: int = THREADS) -> None:
 
 def reply(database: Database, text: str | None = None) -> int:
     with database.write() as session:
-        return record_reply(
-            session,
-            channel=FLAT,
-            voice=GENZ,
-            adapter=AdapterName("base"),
-            prompt_member=ANA,
-            prompt_key=None,
-            prompt=text,
-            text=text,
-            provenance=Provenance.TERMINAL,
-            policy_version=POLICY,
-            at=NOW,
-        )
+        return answer(session, ANA, text, text)
 
 
 def test_many_threads_write_and_read_without_a_lock_error(database: Database) -> None:

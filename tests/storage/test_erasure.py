@@ -11,16 +11,15 @@ import pytest
 from sqlalchemy import text
 from sqlmodel import select
 
-from nocap.domain import AdapterName, MessageKey, Provenance, RunId, RunState, SlangStatus
+from nocap.domain import MessageKey, RunId, RunState, SlangStatus
 from nocap.settings import Settings
 from storage import registry, runs, slang
 from storage._quotes import Quotes
 from storage.database import Database
 from storage.erasure import export, forget
-from storage.feedback import record_reply
 from storage.slang import TermFinding, WeeklyUse, week_of
 from storage.tables import Adapter, Message, Reply, RunSource
-from tests.storage.community import ANA, BEN, FLAT, GENZ, NOW, POLICY, agree, message, open_channel, store
+from tests.storage.community import ANA, BEN, GENZ, NOW, agree, answer, message, open_channel, store
 
 SAID = NOW - timedelta(days=7)
 
@@ -35,21 +34,9 @@ def community(database: Database) -> Database:
     return database
 
 
-def answer(database: Database, prompt: str, said: str) -> int:
+def answered(database: Database, prompt: str, said: str) -> int:
     with database.write() as session:
-        return record_reply(
-            session,
-            channel=FLAT,
-            voice=GENZ,
-            adapter=AdapterName("base"),
-            prompt_member=BEN,
-            prompt_key=None,
-            prompt=prompt,
-            text=said,
-            provenance=Provenance.TERMINAL,
-            policy_version=POLICY,
-            at=NOW,
-        )
+        return answer(session, BEN, prompt, said)
 
 
 def trained(database: Database, folder: Path, *, state: RunState = RunState.REFUSED) -> RunId:
@@ -105,8 +92,8 @@ def test_what_others_and_the_bot_repeated_of_a_forgotten_member_goes_too(
             message("k3", BEN, "> Grandmother hides candy under the third stair"),
             message("k4", BEN, "> what about dinner\nsoup"),
         )
-    parrot = answer(community, "where is it", "she hides candy under the third stair i heard, grandmother does")
-    innocent = answer(community, "what is for dinner", "soup again")
+    parrot = answered(community, "where is it", "she hides candy under the third stair i heard, grandmother does")
+    innocent = answered(community, "what is for dinner", "soup again")
     receipt = forget(community, settings(), ANA, NOW)
     assert (receipt.messages, receipt.quotes) == (1, 3)
     with community.read() as session:
