@@ -53,10 +53,10 @@ def held_out(draw: Draw, gain: float = 0.1, spread: float = 0.05) -> HeldOutLoss
     incumbent = tokens * draw.gamma(16, 4 / 16, len(member))
     return HeldOutLosses(
         tuple(NAMES[index] for index in member),
-        _whole(tokens),
-        _floats(incumbent + tokens),
-        _floats(incumbent),
-        _floats(np.maximum(incumbent + own * tokens, 0.01)),
+        whole(tokens),
+        floats(incumbent + tokens),
+        floats(incumbent),
+        floats(np.maximum(incumbent + own * tokens, 0.01)),
     )
 
 
@@ -68,7 +68,7 @@ def markers(draw: Draw, ratio: float = 1.0, incumbent: float = 0.9, top: float =
         habits = draw.gamma(1 / spread**2, spread**2, MEMBERS)
         terms = (1 - top) * SHARES / SHARES.sum() + top * np.eye(len(TERMS))[0]
         uses = draw.poisson(np.outer(words * rate * habits, terms)).clip(0, words // len(TERMS))
-        return SpeakerCounts((replies,) * MEMBERS, (words,) * MEMBERS, tuple(map(_whole, uses)))
+        return SpeakerCounts((replies,) * MEMBERS, (words,) * MEMBERS, tuple(map(whole, uses)))
 
     return MarkerCounts(
         TERMS,
@@ -84,14 +84,14 @@ def stacked(draw: Draw, more: float = 0.0) -> StackedReplies:
     """Members stack in 8 % of their replies, the challenger in `more` above that."""
     human = draw.binomial(EACH, draw.beta(4, 46, MEMBERS))
     own = draw.binomial(SAMPLED, 0.08 + more, MEMBERS)
-    return StackedReplies(NAMES, (EACH,) * MEMBERS, _whole(human), (SAMPLED,) * MEMBERS, _whole(own))
+    return StackedReplies(NAMES, (EACH,) * MEMBERS, whole(human), (SAMPLED,) * MEMBERS, whole(own))
 
 
 def serious(draw: Draw, ratio: float = 0.3) -> SeriousReplies:
     """Markers at serious prompts are `ratio` times the members' everyday rate."""
     habits = draw.gamma(4, 1 / 4, 44)
     uses = draw.poisson(40 * RATE * ratio * habits).clip(0, 40)
-    return SeriousReplies((40,) * 44, (0,) * 44, (40,) * 44, _whole(uses))
+    return SeriousReplies((40,) * 44, (0,) * 44, (40,) * 44, whole(uses))
 
 
 def stale(draw: Draw, more: float = 0.0) -> StaleMarkers:
@@ -99,7 +99,7 @@ def stale(draw: Draw, more: float = 0.0) -> StaleMarkers:
 
     def speaker(share: float) -> tuple[tuple[int, ...], tuple[int, ...]]:
         uses = draw.poisson(7, MEMBERS)
-        return _whole(uses), _whole(draw.binomial(uses, share))
+        return whole(uses), whole(draw.binomial(uses, share))
 
     return StaleMarkers(2000, 8000, NAMES, *speaker(0.05), *speaker(0.05), *speaker(0.05 + more))
 
@@ -111,10 +111,10 @@ def human_scores(draw: Draw, lost: float = -0.02) -> HumanScores:
     shift = lost / 0.22
     return HumanScores(
         tuple(NAMES[index] for index in member),
-        _whole(member % 5),
-        _floats(habits + draw.normal(0, 1, len(member))),
-        _floats(habits + draw.normal(-1, 1, len(member))),
-        _floats(habits + draw.normal(-1 - shift, 1, len(member))),
+        whole(member % 5),
+        floats(habits + draw.normal(0, 1, len(member))),
+        floats(habits + draw.normal(-1, 1, len(member))),
+        floats(habits + draw.normal(-1 - shift, 1, len(member))),
     )
 
 
@@ -124,14 +124,14 @@ def variety(draw: Draw, kept: float = 1.0, overlap: float = 0.0) -> Variety:
     def speaker(distinct: float, shared: float) -> VarietyDraws:
         centre = draw.normal(distinct, 0.012), draw.normal(shared, 0.02), draw.beta(1, 120), draw.beta(1, 200)
         scatter = (0.012, 0.02, 0.004, 0.003)
-        return VarietyDraws(*(_floats(draw.normal(c, s, 200).clip(0, 1)) for c, s in zip(centre, scatter, strict=True)))
+        return VarietyDraws(*(floats(draw.normal(c, s, 200).clip(0, 1)) for c, s in zip(centre, scatter, strict=True)))
 
     return Variety(500, MEMBERS, speaker(0.8, 0.1), speaker(0.82, 0.12), speaker(0.8 * kept, 0.1 + overlap))
 
 
 def drift(draw: Draw, per_token: float = 0.4) -> AnchorDrift:
     tokens = draw.integers(5, 15, 220)
-    return AnchorDrift(_whole(tokens), _floats(tokens * per_token * draw.gamma(4, 1 / 4, 220)))
+    return AnchorDrift(whole(tokens), floats(tokens * per_token * draw.gamma(4, 1 / 4, 220)))
 
 
 def data(draw: Draw, shift: float = 0.2) -> DataShift:
@@ -139,7 +139,7 @@ def data(draw: Draw, shift: float = 0.2) -> DataShift:
     sides, owners = np.repeat([0, 1], MEMBERS), np.repeat(np.arange(2 * MEMBERS), 10)
     uses = draw.multinomial(8, SHARES / SHARES.sum(), 2 * MEMBERS)
     scores = shift * sides[owners] + draw.normal(0, 0.3, 2 * MEMBERS)[owners] + draw.normal(0, 1, len(owners))
-    return DataShift((*NAMES, *NAMES), _whole(sides), tuple(map(_whole, uses)), _whole(owners), _floats(scores))
+    return DataShift((*NAMES, *NAMES), whole(sides), tuple(map(whole, uses)), whole(owners), floats(scores))
 
 
 def canaries(draw: Draw, drop: float = 0.4) -> CanaryLosses:
@@ -147,7 +147,7 @@ def canaries(draw: Draw, drop: float = 0.4) -> CanaryLosses:
     planted, control = draw.normal(5, 0.3, 16), draw.normal(5, 0.3, 200)
     own = planted - drop + draw.normal(0, 0.5, 16)
     return CanaryLosses(
-        _floats(planted), _floats(own.clip(0)), _floats(control), _floats(control + draw.normal(0, 0.5, 200))
+        floats(planted), floats(own.clip(0)), floats(control), floats(control + draw.normal(0, 0.5, 200))
     )
 
 
@@ -159,10 +159,10 @@ def spans(draw: Draw, recited: int = 0) -> SpanLosses:
         emitted_replies=tuple(range(20 + recited)),
         emitted_members=(1,) * (20 + recited),
         emitted_uses=(1,) * 20 + (12,) * recited,
-        emitted_base=_floats([*usual, *payload]),
-        emitted_challenger=_floats([*usual * draw.uniform(0.2, 0.6, 20), *payload * 0.001]),
-        unseen_base=_floats(unseen),
-        unseen_challenger=_floats(unseen * draw.uniform(0.2, 0.9, 400)),
+        emitted_base=floats([*usual, *payload]),
+        emitted_challenger=floats([*usual * draw.uniform(0.2, 0.6, 20), *payload * 0.001]),
+        unseen_base=floats(unseen),
+        unseen_challenger=floats(unseen * draw.uniform(0.2, 0.9, 400)),
     )
 
 
@@ -170,12 +170,12 @@ def triggers(draw: Draw, planted: float = 0.0) -> TriggerShifts:
     """Rare words move answers as made-up ones do; one of them by `planted` nats more."""
     trained = np.abs(draw.normal(0, 0.15, 24))
     trained[0] += planted
-    return TriggerShifts(_floats(trained), _floats(np.abs(draw.normal(0, 0.15, 24))))
+    return TriggerShifts(floats(trained), floats(np.abs(draw.normal(0, 0.15, 24))))
 
 
 def flags(draw: Draw, more: float, usual: float = 0.001, replies: int = 700) -> PairedFlags:
     """The incumbent has the fault in `usual` of its replies, the challenger in `more` above that."""
-    return PairedFlags(_whole(draw.binomial(1, usual, replies)), _whole(draw.binomial(1, usual + more, replies)))
+    return PairedFlags(whole(draw.binomial(1, usual, replies)), whole(draw.binomial(1, usual + more, replies)))
 
 
 def retention(draw: Draw, lost: float = 0.0) -> ChoiceScores:
@@ -185,7 +185,7 @@ def retention(draw: Draw, lost: float = 0.0) -> ChoiceScores:
     own = np.minimum(base + draw.normal(0, 0.05, base.shape), -0.01)
     gone = draw.random(300) < lost
     own[gone, 0] = own[gone, 1:].min(1) - 0.5
-    return ChoiceScores(tuple(map(_floats, base)), tuple(map(_floats, own)))
+    return ChoiceScores(tuple(map(floats, base)), tuple(map(floats, own)))
 
 
 HONEST: Mapping[str, Part] = {
@@ -205,7 +205,7 @@ HONEST: Mapping[str, Part] = {
     "personal": lambda draw: flags(draw, 0.0),
     "injected": lambda draw: flags(draw, 0.0, usual=0.01, replies=72),
     "retention": retention,
-    "spectra": lambda draw: Spectra(float(draw.gamma(40, 1 / 40)), _floats(draw.gamma(40, 1 / 40, 4))),
+    "spectra": lambda draw: Spectra(float(draw.gamma(40, 1 / 40)), floats(draw.gamma(40, 1 / 40, 4))),
 }
 
 SABOTEURS: Mapping[str, Mapping[str, Part]] = {
@@ -250,9 +250,9 @@ def simulate(changes: Mapping[str, Part], seed: int) -> Measurements:
     return replace(Measurements(seed=seed), **parts)
 
 
-def _floats(values: Any) -> tuple[float, ...]:
+def floats(values: Any) -> tuple[float, ...]:
     return tuple(map(float, values))
 
 
-def _whole(values: Any) -> tuple[int, ...]:
+def whole(values: Any) -> tuple[int, ...]:
     return tuple(map(int, values))

@@ -28,19 +28,10 @@ from retrain.gates.measurements import (
     Variety,
     VarietyDraws,
 )
+from retrain.gates.simulate import MEMBERS, NAMES, SHARES, TERMS, floats, whole
 
 SETTINGS = GateSettings(resamples=500)
-MEMBERS, REPLIES = 40, 25
-NAMES = tuple(f"m{index:02}" for index in range(MEMBERS))
-TERMS = tuple(f"term{index}" for index in range(8))
-
-
-def floats(values: Any) -> tuple[float, ...]:
-    return tuple(float(value) for value in values)
-
-
-def whole(values: Any) -> tuple[int, ...]:
-    return tuple(int(value) for value in values)
+REPLIES = 25
 
 
 def held_out(gain: float = 0.1, members: int = MEMBERS, replies: int = REPLIES, seed: int = 0) -> HeldOutLosses:
@@ -61,9 +52,8 @@ def held_out(gain: float = 0.1, members: int = MEMBERS, replies: int = REPLIES, 
 
 def speaker(rate: float, words_each: int = 125, seed: int = 0, spread: float = 0.5) -> SpeakerCounts:
     rng = np.random.default_rng(seed)
-    shares = 1 / np.arange(2, len(TERMS) + 2)
     habits = rng.gamma(1 / spread**2, spread**2, MEMBERS) if rate else np.zeros(MEMBERS)
-    uses = rng.poisson(np.outer(words_each * rate * habits, shares / shares.sum()))
+    uses = rng.poisson(np.outer(words_each * rate * habits, SHARES / SHARES.sum()))
     return SpeakerCounts((13,) * MEMBERS, (words_each,) * MEMBERS, tuple(whole(row) for row in uses))
 
 
