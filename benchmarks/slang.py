@@ -1,9 +1,10 @@
-"""How well fresh slang is found: in a simulated year whose truth is known, and, with real chat at hand, in that.
+"""How well fresh slang is found: in simulated years whose truth is known, and, with real chat at hand, in that.
 
 `python -m benchmarks.slang [--shared FOLDER] [--terms] [--quick] [--json]`. Planted are words, phrases, emoji and new
 uses of old words, of many rates; decoys are names, memes of an evening, one person's words and one channel's. A
-moderator reviews what is found each week, so it is listed once. `--shared` names the folder of `data/chat` and
-`data/slang`; `--terms` prints what the detector finds in the college forum, for a person to judge.
+moderator reviews what is found each week, so it is listed once. The detector was not tuned on these years. `--shared`
+names the folder of `data/chat` and `data/slang`; `--terms` prints what the detector finds in the college forum, for a
+person to judge.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import argparse
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks._report import Bar, publish
 from benchmarks._words import made_up_word
@@ -27,11 +29,13 @@ from nocap.domain import ChannelKey, MemberKey
 from nocap.text.lexicon import Lexicon
 from nocap.text.scrub import scrub
 from nocap.text.tokens import words
-from retrain.slang import MIN_MEMBERS, Use, find_terms, log_odds_score
+from retrain.slang import MIN_MEMBERS, Use, find_terms, log_odds_rise, log_odds_score
 
 START = datetime(2025, 1, 6, tzinfo=UTC)
 WEEKS = 52
 FIRST_LOOK = 14
+YEARS = (101, 102, 103)
+"""Seeds; the year that the detector was tuned on had another."""
 MESSAGES_A_WEEK, MEMBERS, CHANNELS = 1_500, 250, 4
 LISTED = 20
 MIN_WORD_USES = 30
@@ -63,10 +67,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shared", type=Path, help="folder with data/chat and data/slang")
     parser.add_argument("--terms", action="store_true", help="print what the forum's terms are")
-    parser.add_argument("--quick", action="store_true", help="half a year")
+    parser.add_argument("--quick", action="store_true", help="half of one year")
     parser.add_argument("--json", action="store_true", dest="as_json")
     arguments = parser.parse_args()
-    figures = year(WEEKS // 2 if arguments.quick else WEEKS) | {"messages a second": speed()}
+    found = found_in([year(WEEKS // 2, YEARS[0])] if arguments.quick else [year(WEEKS, seed) for seed in YEARS])
+    figures = found | {"messages a second": speed()}
     bars = {
         "recall@20": Bar(0.9, at_most=False),
         "precision@20": Bar(0.8, at_most=False),
@@ -74,17 +79,17 @@ def main() -> None:
         "messages a second": Bar(20_000, at_most=False),
     }
     if arguments.shared:
-        figures |= {"known growth, AUC": known_growth(arguments.shared)}
-        bars["known growth, AUC"] = Bar(0.8, at_most=False)
+        figures |= known_growth(arguments.shared)
+        bars["known growth, AUC by z score"] = Bar(0.8, at_most=False)
         if arguments.terms:
             for title, terms in forum_terms(arguments.shared).items():
                 print(f"{title}: {', '.join(terms)}")
     publish("slang", figures, bars, packages=("numpy", "ahocorasick_rs"), as_json=arguments.as_json)
 
 
-def planted(weeks: int) -> list[Planted]:
+def planted(weeks: int, seed: int) -> list[Planted]:
     """The truth: twelve kinds of newcomers over the weeks that are looked at, and their decoys."""
-    rng = np.random.default_rng(8)
+    rng = np.random.default_rng((seed, 8))
     slang = [f"{a}{b}" for a in ("zor", "plim", "gub", "skev", "drax", "yup") for b in ("ber", "nok", "ly", "wave")]
     phrases = ["no lint", "touch moss", "big porch energy", "left the chat", "it is giving soup", "main quest"]
     emoji = ["🪩", "🫨", "🪿", "🛼", "🧋", "🪄"]
@@ -108,9 +113,9 @@ def planted(weeks: int) -> list[Planted]:
     return real + decoys
 
 
-def simulate(weeks: int, terms: list[Planted]) -> list[Use]:
+def simulate(weeks: int, terms: list[Planted], seed: int) -> list[Use]:
     """The year's messages in order of time."""
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng((seed, 4))
     vocabulary = [made_up_word(number) for number in range(8_000)]
     frequency = 1 / np.arange(3, 8_003) ** 1.05
     frequency /= frequency.sum()
@@ -142,10 +147,20 @@ def simulate(weeks: int, terms: list[Planted]) -> list[Use]:
     return uses
 
 
-def year(weeks: int) -> dict[str, float]:
-    """Recall and precision of the weekly lists, and how long each term took."""
-    terms = planted(weeks)
-    uses = simulate(weeks, terms)
+@dataclass(frozen=True)
+class Year:
+    """What became of one simulated year's terms."""
+
+    planted: int
+    listed: int
+    days: tuple[float, ...]
+    """From the fifth member's first use to the list, of each planted term that was listed."""
+
+
+def year(weeks: int, seed: int) -> Year:
+    """Looks at the year's talk once a week, as the product does."""
+    terms = planted(weeks, seed)
+    uses = simulate(weeks, terms, seed)
     truth = {term.text.casefold(): term for term in terms if term.is_slang}
     listed: dict[str, datetime] = {}
     for week in range(FIRST_LOOK, weeks + 1):
@@ -154,12 +169,20 @@ def year(weeks: int) -> dict[str, float]:
         found = [one for one in find_terms(window, as_of, list(listed)) if one.term not in listed]
         listed |= {one.term: as_of for one in found[:LISTED]}
     recalled = {term.casefold() for term in listed} & truth.keys()
-    days = [_delay(uses, truth[text], listed) for text in recalled]
+    return Year(len(truth), len(listed), tuple(_delay(uses, truth[text], listed) for text in sorted(recalled)))
+
+
+def found_in(years: Sequence[Year]) -> dict[str, float]:
+    """Recall and precision of the weekly lists over all years, and of the year that is worst in each."""
+    days = [delay for one in years for delay in one.days]
     return {
-        "planted terms": float(len(truth)),
-        "terms listed": float(len(listed)),
-        "recall@20": len(recalled) / len(truth),
-        "precision@20": len(recalled) / max(1, len(listed)),
+        "years": float(len(years)),
+        "planted terms": float(sum(one.planted for one in years)),
+        "terms listed": float(sum(one.listed for one in years)),
+        "recall@20": len(days) / sum(one.planted for one in years),
+        "precision@20": len(days) / max(1, sum(one.listed for one in years)),
+        "worst year's recall@20": min(len(one.days) / one.planted for one in years),
+        "worst year's precision@20": min(len(one.days) / max(1, one.listed) for one in years),
         "median days to detection": median(days) if days else math.inf,
     }
 
@@ -179,7 +202,7 @@ def _delay(uses: list[Use], term: Planted, listed: dict[str, datetime]) -> float
 
 def speed() -> float:
     """Messages a second through scrubbing, matching 500 terms and counting words, on one core; the best of three."""
-    texts = [use.text for use in simulate(4, [])]
+    texts = [use.text for use in simulate(4, [], YEARS[0])]
     lexicon = Lexicon([made_up_word(number) for number in range(500, 1_000)])
     best = 0.0
     for _ in range(3):
@@ -193,11 +216,14 @@ def speed() -> float:
     return best
 
 
-def known_growth(shared: Path) -> float:
+def known_growth(shared: Path) -> dict[str, float]:
     """How well words that grew (2013 to 2016, Stewart and Eisenstein 2018) rank above words that faded, by their
-    log-odds from text messages of 2003 to 2015 to a forum of 2018 to 2021."""
+    log-odds from text messages of 2003 to 2015 to a forum of 2018 to 2021.
+
+    The z score is what the detector lists by; the rise itself is the size that the score tests, and needs no more than
+    `MIN_WORD_USES`. The interval is the z score's, over drawn words.
+    """
     import pandas as pd
-    from sklearn.metrics import roc_auc_score
 
     slang, chat = shared / "data" / "slang", shared / "data" / "chat"
     lists = pd.read_csv(slang / "reddit_growth_words_2013_2016.csv")
@@ -210,9 +236,25 @@ def known_growth(shared: Path) -> float:
     before = _counted(pd.read_parquet(chat / "nus_sms_2003_2015_dev.parquet").text)
     after = _counted(pd.read_parquet(chat / "reddit_college_dev.parquet").text)
     known = [word for word in sorted(grown | faded) if before[word] + after[word] >= MIN_WORD_USES]
-    totals = after.total(), before.total()
-    scores = [log_odds_score(after[word], totals[0], before[word], totals[1]) for word in known]
-    return float(roc_auc_score([word in grown for word in known], scores))
+    counts = [(after[word], after.total(), before[word], before.total()) for word in known]
+    has_grown = np.array([word in grown for word in known])
+    scores = np.array([log_odds_score(*one) for one in counts])
+    rng = np.random.default_rng(0)
+    drawn = [_area(has_grown[chosen], scores[chosen]) for chosen in rng.integers(len(known), size=(2_000, len(known)))]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {
+        "known growth, words": float(len(known)),
+        "known growth, AUC by z score": _area(has_grown, scores),
+        "known growth, 95 % from": float(low),
+        "known growth, 95 % to": float(high),
+        "known growth, AUC by rise": _area(has_grown, np.array([log_odds_rise(*one) for one in counts])),
+    }
+
+
+def _area(labels: npt.NDArray[np.bool_], scores: npt.NDArray[np.float64]) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(labels, scores))
 
 
 def forum_terms(shared: Path) -> dict[str, list[str]]:

@@ -112,13 +112,17 @@ def weekly_rates(lexicon: Lexicon, uses: Iterable[Use]) -> dict[str, dict[dateti
 
 def log_odds_score(recent: float, recent_total: float, before: float, before_total: float) -> float:
     """The z score of a term's rise from `before` to `recent` uses, out of as many tokens in all."""
-    total = recent_total + before_total
-    prior_total = PRIOR_SHARE * total
-    prior = prior_total * (recent + before) / total if total else 0.0
+    prior = PRIOR_SHARE * (recent + before)
     if prior == 0:
         return 0.0
-    rise = _log_odds(recent + prior, recent_total + prior_total) - _log_odds(before + prior, before_total + prior_total)
+    rise = log_odds_rise(recent, recent_total, before, before_total)
     return rise / math.sqrt(1 / (recent + prior) + 1 / (before + prior))
+
+
+def log_odds_rise(recent: float, recent_total: float, before: float, before_total: float) -> float:
+    """The natural logarithm of how many times a term's odds have grown, shrunk by the prior; it needs one use."""
+    prior, total = PRIOR_SHARE * (recent + before), PRIOR_SHARE * (recent_total + before_total)
+    return _log_odds(recent + prior, recent_total + total) - _log_odds(before + prior, before_total + total)
 
 
 def _log_odds(uses: float, total: float) -> float:
