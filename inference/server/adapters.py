@@ -104,7 +104,8 @@ class AdapterBank:
         }
         assert not any(isinstance(module, _SlottedLinear) for module in model.modules()), "one engine serves a base"
         sizes = sum(module.in_features * module.out_features for module in plain.values())
-        prepare = model.device.type == "cpu" and sizes * 4 <= PREPARE_BELOW_BYTES
+        is_fp32_on_cpu = model.device.type == "cpu" and model.dtype == torch.float32
+        prepare = is_fp32_on_cpu and sizes * 4 <= PREPARE_BELOW_BYTES
         self.device: torch.device = model.device
         self._layers = {name: _SlottedLinear(module, self, model.dtype, prepare) for name, module in plain.items()}
         for name, layer in self._layers.items():
