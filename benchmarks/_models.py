@@ -96,15 +96,19 @@ def write_random_adapter(base: BaseModel, base_folder: Path, folder: Path, *, se
     return folder
 
 
-def chat_jobs(count: int, *, seed: int, system_tokens: int = 120, longest_reply: int = 96) -> list[Job]:
+def chat_jobs(count: int, *, seed: int, words: int = 0, system_tokens: int = 120, longest_reply: int = 96) -> list[Job]:
     """Chat messages of 8 to 40 random tokens behind one system prompt, with replies of 8 to `longest_reply` tokens.
 
     The defaults are those of the chat settings: a system prompt with 120 tokens of glossary, replies of at most 96.
+    `seed` draws the lengths; other `words` say other things in messages of the same lengths, behind the same prompt.
     """
-    rng = random.Random(seed)
-    system = _random_tokens(rng, system_tokens)
-    prompts = [system + _random_tokens(rng, rng.randint(8, 40)) for _ in range(count)]
-    return [Job(prompt, rng.randint(min(8, longest_reply), longest_reply)) for prompt in prompts]
+    system = _random_tokens(random.Random("system prompt"), system_tokens)
+    lengths, tokens = random.Random(seed), random.Random(f"{seed} {words}")
+    jobs = []
+    for _ in range(count):
+        message, reply = lengths.randint(8, 40), lengths.randint(min(8, longest_reply), longest_reply)
+        jobs.append(Job(system + _random_tokens(tokens, message), reply))
+    return jobs
 
 
 def _random_tokens(rng: random.Random, count: int) -> tuple[int, ...]:

@@ -3,8 +3,10 @@
     python -m benchmarks.inference [--quick] [--json] [--sizes 6M 30M 150M]
     python -m benchmarks.inference --gpu [--json]     a Qwen2.5-7B of random weights, NF4 and bf16 (benchmarks/_gpu.py)
 
-Requests are chat: one system prompt of 120 tokens, messages of 8 to 40, replies of 8 to 96 tokens, 32 at a time. On a
-CPU throughput is tokens per second of CPU time on one thread, which a busy machine does not change much.
+Requests are chat: messages of 8 to 40 tokens, replies of 8 to 96, 32 at a time until 64 are answered; once behind one
+system prompt of 120 tokens, as a bot sends them, and once without anything in common (`apart_`). Both have
+the same bars; no message is ever sent twice, so that the prefix cache can spare the system prompt alone. On a CPU
+throughput is tokens per second of CPU time on one thread, which a busy machine does not change much.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import asyncio
 import random
 import statistics
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -56,12 +59,16 @@ BARS = {
     "30M_ours_over_one_at_a_time": Bar(7.0, at_most=False),
     "30M_ours_over_static_batches": Bar(1.1, at_most=False),
     "30M_ours_over_transformers_continuous": Bar(1.5, at_most=False),
+    "30M_apart_ours_over_one_at_a_time": Bar(7.0, at_most=False),
+    "30M_apart_ours_over_static_batches": Bar(1.1, at_most=False),
+    "30M_apart_ours_over_transformers_continuous": Bar(1.5, at_most=False),
     "30M_first_token_p95_one_at_a_time_over_ours": Bar(20.0, at_most=False),
     "30M_one_adapter_over_none": Bar(0.85, at_most=False),
     "30M_two_adapters_over_none": Bar(0.75, at_most=False),
     "30M_adapter_load_pause_cpu_ms": Bar(25.0),
     "30M_chat_prefilled_with_cache_over_without": Bar(0.35),
     "30M_answers_unlike_generate": Bar(0.0),
+    "30M_apart_answers_unlike_generate": Bar(0.0),
     "router_cpu_ms_p95": Bar(5.0),
 }
 
@@ -70,7 +77,7 @@ BARS = {
 class Scale:
     """How much is measured."""
 
-    requests: int = 48
+    requests: int = 64
     rounds: int = 3
     arrivals: int = 40
     turns: int = 10
@@ -97,7 +104,9 @@ def main() -> None:
     figures: dict[str, float] = {}
     with TemporaryDirectory() as folder:
         for size in options.sizes or (("30M",) if options.quick else ("6M", "30M", "150M")):
-            figures |= {f"{size}_{name}": figure for name, figure in measure(qwen3(size), scale, Path(folder) / size)}
+            found = {f"{size}_{name}": figure for name, figure in measure(qwen3(size), scale, Path(folder) / size)}
+            print(size, {name: float(f"{figure:.4g}") for name, figure in found.items()}, file=sys.stderr, flush=True)
+            figures |= found
         figures |= asyncio.run(router_overhead(Path(folder), 200 if options.quick else 1000))
     bars = {name: bar for name, bar in BARS.items() if name in figures}
     publish("inference", figures, bars, packages=PACKAGES, as_json=options.json)
@@ -112,7 +121,11 @@ def measure(config: PretrainedConfig, scale: Scale, folder: Path) -> list[tuple[
     with _engine(served, prefix_cache_bytes=2**28) as engine:
         for adapter in adapters:
             engine.load_adapter(adapter.name, adapter)
-        figures |= throughput(engine, plain, scale)
+        figures |= throughput(
+            engine, plain, scale, {"one_adapter": ("genz-v1",), "two_adapters": ("genz-v1", "genz-v2")}
+        )
+        apart = throughput(engine, plain, scale, {}, system_tokens=0)
+        figures |= {f"apart_{name}": figure for name, figure in apart.items()}
         figures |= first_tokens(engine, plain, scale)
         figures |= load_pause(engine, adapters[0])
     figures |= growing_chat(served, scale)
@@ -131,33 +144,43 @@ def _engine(base: BaseModel, prefix_cache_bytes: int) -> Engine:
     )
 
 
-def throughput(engine: Engine, plain: BaseModel, scale: Scale) -> dict[str, float]:
-    """Tokens per second of CPU time, each system in turn in every round; ratios are medians over the rounds."""
-    jobs = chat_jobs(scale.requests, seed=1, longest_reply=scale.longest_reply)
-    few = jobs[:: max(1, len(jobs) // 8)]
+def throughput(
+    engine: Engine, plain: BaseModel, scale: Scale, adapters: Mapping[str, Sequence[str]], system_tokens: int = 120
+) -> dict[str, float]:
+    """Tokens per second of CPU time, each system in turn in every round; ratios are medians over the rounds.
+
+    `adapters` says who answers in each further measurement of the engine.
+    """
+
+    def jobs(words: int) -> list[Job]:
+        length = scale.longest_reply
+        return chat_jobs(scale.requests, seed=1, words=words, system_tokens=system_tokens, longest_reply=length)
+
     ours = by_engine(engine)
     seconds: dict[str, list[float]] = defaultdict(list)
-    answers: dict[str, list[list[int]]] = {}
-    for _ in range(scale.rounds):
-        for name, system, asked in (
-            ("ours", ours, jobs),
-            ("one_adapter", ours, answered_by(jobs, "genz-v1")),
-            ("two_adapters", ours, answered_by(jobs, "genz-v1", "genz-v2")),
-            ("one_at_a_time", one_at_a_time(plain), few),
-            ("static_batches", in_static_batches(plain, AT_A_TIME), jobs),
-        ):
-            answers[name] = _timed(name, system, asked, seconds)
+    unlike = 0
+    first = jobs(-1)[:1]  # a server has read its system prompt before
+    for name in (BASE, *sorted({name for names in adapters.values() for name in names})):
+        ours(answered_by(first, name))
+    for turn in range(scale.rounds):
+        asked = jobs(turn)
+        few = asked[:: max(1, len(asked) // 8)]
+        answers = _timed("ours", ours, asked, seconds)
+        for number, (kind, names) in enumerate(adapters.items(), start=1):
+            _timed(kind, ours, answered_by(jobs(turn + 100 * number), *names), seconds)
+        _timed("one_at_a_time", one_at_a_time(plain), few, seconds)
+        static = _timed("static_batches", in_static_batches(plain, AT_A_TIME), asked, seconds)
+        unlike += sum(one != other for one, other in zip(answers, static, strict=True))
         with ExitStack() as stack:
             theirs = stack.enter_context(transformers_continuous_batching(plain, AT_A_TIME))
-            answers["transformers_continuous"] = _timed("transformers_continuous", theirs, jobs, seconds)
-    rate = {name: statistics.median(per_token) ** -1 for name, per_token in seconds.items()}
-    figures = {f"{name}_tokens_per_cpu_second": value for name, value in rate.items()}
+            theirs(first)
+            _timed("transformers_continuous", theirs, asked, seconds)
+    figures = {f"{name}_tokens_per_cpu_second": 1 / statistics.median(per_token) for name, per_token in seconds.items()}
     for rival in ("one_at_a_time", "static_batches", "transformers_continuous"):
         figures[f"ours_over_{rival}"] = _median_ratio(seconds[rival], seconds["ours"])
-    for kind in ("one_adapter", "two_adapters"):
+    for kind in adapters:
         figures[f"{kind}_over_none"] = _median_ratio(seconds["ours"], seconds[kind])
-    alike = zip(answers["ours"], answers["static_batches"], strict=True)
-    figures["answers_unlike_generate"] = float(sum(one != other for one, other in alike))
+    figures["answers_unlike_generate"] = float(unlike)
     return figures
 
 

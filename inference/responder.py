@@ -14,7 +14,7 @@ import httpx
 from inference.client import BackendClient, BackendReply
 from inference.dialects import dialect_of
 from inference.router import DeploymentLike, Replica, ReplicaPool, Router
-from inference.router_metrics import RouterMetrics
+from inference.router_metrics import FAILURES, FIRST_PIECE, MOVED, WHOLE_ANSWER
 from nocap.domain import BASE, AdapterName, ChannelKey, ChatMessage, SamplingOptions, VoiceName
 from nocap.errors import (
     BackendBusy,
@@ -73,14 +73,14 @@ class RoutedReply:
         self._started = started
 
     async def __aiter__(self) -> AsyncIterator[str]:
-        given, metrics = "", self._responder.metrics
+        given = ""
         try:
             while True:
                 try:
                     async for piece in _without_prefix(self._part.reply, given):
                         given += piece
                         yield piece
-                    metrics.finished(self.adapter, time.monotonic() - self._started)
+                    WHOLE_ANSWER.labels(self.adapter).observe(time.monotonic() - self._started)
                     return
                 except BackendUnavailable as broken:
                     await self._move(broken)
@@ -89,7 +89,7 @@ class RoutedReply:
                         "A replica broke off in the middle of an answer and another began it differently; ask again."
                     ) from None
         except InferenceError as error:
-            metrics.failed(self.adapter, error)
+            FAILURES.labels(self.adapter, type(error).__name__).inc()
             raise
         finally:
             await self.aclose()
@@ -103,7 +103,7 @@ class RoutedReply:
         except InferenceError:
             raise broken from None
         self._tried.append(self._part.replica)
-        self._responder.metrics.moved(self.adapter)
+        MOVED.labels(self.adapter).inc()
 
     async def aclose(self) -> None:
         await self._part.close()
@@ -150,7 +150,6 @@ class RoutedResponder:
     """
 
     def __init__(self, router: Router, replicas: Sequence[Replica], adapter_path: Callable[[AdapterName], str]) -> None:
-        self.metrics = RouterMetrics()
         self._router = router
         self._pool = ReplicaPool(replicas)
         self._adapter_path = adapter_path
@@ -172,9 +171,9 @@ class RoutedResponder:
         try:
             part = await self.open_part(adapter, repeatable)
         except InferenceError as error:
-            self.metrics.failed(adapter, error)
+            FAILURES.labels(adapter, type(error).__name__).inc()
             raise
-        self.metrics.first_piece(adapter, time.monotonic() - started)
+        FIRST_PIECE.labels(adapter).observe(time.monotonic() - started)
         return RoutedReply(self, repeatable, part, started)
 
     async def open_part(self, adapter: AdapterName, request: ReplyRequest, beside: Collection[Replica] = ()) -> _Part:

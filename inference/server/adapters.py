@@ -24,8 +24,8 @@ from torch import nn
 from inference.adapter_files import CONFIG, WEIGHTS, AdapterManifest
 from nocap.errors import AdapterError
 
-UNPACK_BELOW_BYTES = 2**30
-"""On a CPU a quantised base is unpacked once if its fp32 layers fit into this: the same numbers, many times faster."""
+PREPARE_BELOW_BYTES = 2**30
+"""On a CPU the layers' weights are laid out once more for fast products if they fit into this as fp32."""
 
 _KEY = re.compile(r"base_model\.model\.(?P<layer>.+)\.lora_(?P<half>[AB])\.weight")
 _PLAIN: dict[str, tuple[object, ...]] = {
@@ -45,37 +45,44 @@ LayerWeights = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 
 @dataclass(frozen=True)
 class _Columns:
-    """The stacked columns that a step reads; `foreign_B1K` marks those that a row must not see."""
+    """The stacked columns that a step reads; `foreign_NK` marks those that a token must not see."""
 
     first: int
     last: int
-    foreign_B1K: torch.Tensor | None
+    foreign_NK: torch.Tensor | None
 
 
 class _SlottedLinear(nn.Module):
-    def __init__(self, base: nn.Linear, bank: AdapterBank, dtype: torch.dtype, unpack: bool) -> None:
+    def __init__(self, base: nn.Linear, bank: AdapterBank, dtype: torch.dtype, prepare: bool) -> None:
         super().__init__()
         self.base = base
         self.bank = bank
         weight = base.weight
         columns = bank.slots * bank.max_rank
-        self.unpacked = _unpacked(base, dtype) if unpack else None
+        self.prepared = _prepared(base) if prepare else None
         self.down_KI = torch.zeros(columns, base.in_features, dtype=dtype, device=weight.device)
         self.up_KO = torch.zeros(columns, base.out_features, dtype=dtype, device=weight.device)
 
-    def forward(self, x_BTI: torch.Tensor) -> torch.Tensor:
-        if self.unpacked is None:
-            y_BTO: torch.Tensor = self.base(x_BTI)
-        else:
-            y_BTO = nn.functional.linear(x_BTI, self.unpacked, self.base.bias)
+    def forward(self, x_1NI: torch.Tensor) -> torch.Tensor:
+        y_1NO = self._of_the_base(x_1NI)
         columns = self.bank.columns
         if columns is None:
-            return y_BTO
+            return y_1NO
         picked = slice(columns.first, columns.last)
-        h_BTK = nn.functional.linear(x_BTI.to(self.down_KI.dtype), self.down_KI[picked])
-        if columns.foreign_B1K is not None:
-            h_BTK = h_BTK.masked_fill(columns.foreign_B1K, 0.0)
-        return y_BTO + (h_BTK @ self.up_KO[picked]).to(y_BTO.dtype)
+        h_1NK = nn.functional.linear(x_1NI.to(self.down_KI.dtype), self.down_KI[picked])
+        if columns.foreign_NK is not None:
+            h_1NK = h_1NK.masked_fill(columns.foreign_NK, 0.0)
+        return y_1NO + (h_1NK @ self.up_KO[picked]).to(y_1NO.dtype)
+
+    def _of_the_base(self, x_1NI: torch.Tensor) -> torch.Tensor:
+        weight = self.prepared
+        if weight is None:
+            y_1NO: torch.Tensor = self.base(x_1NI)
+        elif weight.is_mkldnn:
+            y_1NO = torch.ops.mkldnn._linear_pointwise(x_1NI, weight, self.base.bias, "none", [], "")
+        else:
+            y_1NO = nn.functional.linear(x_1NI, weight, self.base.bias)
+        return y_1NO
 
 
 class AdapterBank:
@@ -95,10 +102,12 @@ class AdapterBank:
             for name, module in model.named_modules()
             if isinstance(module, nn.Linear) and module is not head
         }
+        assert not any(isinstance(module, _SlottedLinear) for module in model.modules()), "one engine serves a base"
         sizes = sum(module.in_features * module.out_features for module in plain.values())
-        unpack = model.device.type == "cpu" and sizes * 4 <= UNPACK_BELOW_BYTES
+        is_fp32_on_cpu = model.device.type == "cpu" and model.dtype == torch.float32
+        prepare = is_fp32_on_cpu and sizes * 4 <= PREPARE_BELOW_BYTES
         self.device: torch.device = model.device
-        self._layers = {name: _SlottedLinear(module, self, model.dtype, unpack) for name, module in plain.items()}
+        self._layers = {name: _SlottedLinear(module, self, model.dtype, prepare) for name, module in plain.items()}
         for name, layer in self._layers.items():
             self._model.set_submodule(name, layer)
 
@@ -107,7 +116,7 @@ class AdapterBank:
             self._model.set_submodule(name, layer.base)
 
     def select(self, slots: Sequence[int | None]) -> None:
-        """Says which slot each row of the next forward uses; None is the bare base."""
+        """Says which slot each token of the next forward uses; None is the bare base."""
         used = {slot for slot in slots if slot is not None}
         if not used:
             self.columns = None
@@ -116,9 +125,9 @@ class AdapterBank:
         if len(used) == 1 and None not in slots:
             self.columns = _Columns(first, last, None)
             return
-        own_B = torch.tensor([-1 if slot is None else slot for slot in slots], device=self.device)
+        own_N = torch.tensor([-1 if slot is None else slot for slot in slots], device=self.device)
         slot_of_column_K = torch.arange(first, last, device=self.device) // self.max_rank
-        self.columns = _Columns(first, last, (own_B[:, None] != slot_of_column_K)[:, None])
+        self.columns = _Columns(first, last, own_N[:, None] != slot_of_column_K)
 
     def fill(self, slot: int, weights: LayerWeights) -> None:
         """Writes an adapter into a slot; layers that it does not have become zero."""
@@ -215,12 +224,18 @@ def _listed_bytes(folder: Path, name: str, manifest: AdapterManifest) -> bytes:
     return content
 
 
-def _unpacked(base: nn.Linear, dtype: torch.dtype) -> torch.Tensor | None:
-    """The fp32 weight of a 4-bit layer; None for a plain one."""
-    state = getattr(base.weight, "quant_state", None)
-    if state is None:
-        return None
-    from bitsandbytes.functional import dequantize_4bit
+def _prepared(base: nn.Linear) -> torch.Tensor:
+    """The fp32 weight on a CPU: out of 4 bit where it is, and in oneDNN's own blocks where torch has that library.
 
-    weight: torch.Tensor = dequantize_4bit(base.weight.data, state).to(dtype)
-    return weight.reshape(base.out_features, base.in_features).contiguous()
+    The blocks are what `torch.compile` uses too: the same sums in another order, without packing at every product.
+    """
+    weight = base.weight.data
+    state = getattr(base.weight, "quant_state", None)
+    if state is not None:
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight = dequantize_4bit(weight, state).float().reshape(base.out_features, base.in_features)
+    if not torch.backends.mkldnn.is_available():
+        return weight.contiguous()
+    blocks: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
+    return blocks

@@ -42,7 +42,7 @@ class Row:
 
 
 class Batch:
-    """Keeps decoding rows in slots 0 to `decoding`, so that a decode step reads the cache without copying it."""
+    """Keeps decoding rows in slots 0 to `decoding`, so that they attend together without copying the cache."""
 
     def __init__(self, cache: SlotCache) -> None:
         self._cache = cache

@@ -1,7 +1,8 @@
-"""A key-value cache with one slot per request, read and written by transformers' own forward."""
+"""A key-value cache with one slot per request, written by transformers' own forward and read by our attention."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +11,27 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 
 @dataclass(frozen=True)
-class StepView:
-    """What the next forward touches: slots `first_slot` to `first_slot + rows`, keys 0 to `length`.
+class Span:
+    """Neighbouring rows of a step that attend together: `rows` slots from `first_slot` on, `width` tokens each.
 
-    `slots_M` and `positions_M` say where the M real tokens go; `real_BT` picks them out of the padded batch
-    (None: all are real).
+    Their keys are those at positions 0 to `length`; `masks` are additive, [rows, 1, width, length], by the sliding
+    window (None: everything before).
     """
 
     first_slot: int
     rows: int
+    width: int
     length: int
-    slots_M: torch.Tensor
-    positions_M: torch.Tensor
-    real_BT: torch.Tensor | None
+    masks: Mapping[int | None, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class StepView:
+    """What the next forward touches: the spans in the order of its N tokens, and where each token's keys go."""
+
+    spans: Sequence[Span]
+    slots_N: torch.Tensor
+    positions_N: torch.Tensor
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
@@ -45,7 +54,9 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        return self._exchange(self.keys, key_states), self._exchange(self.values, value_states)
+        self._write(self.keys, key_states)
+        self._write(self.values, value_states)
+        return self.keys, self.values
 
     def get_seq_length(self) -> int:
         return 0
@@ -60,13 +71,10 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         _, heads, _, size = states.shape
         return states.new_zeros(self._cache.slots, heads, self._cache.max_length, size)
 
-    def _exchange(self, store: torch.Tensor, new_BHTD: torch.Tensor) -> torch.Tensor:
+    def _write(self, store: torch.Tensor, new_1HND: torch.Tensor) -> None:
         view = self._cache.view
         assert view is not None, "set the view before the forward"
-        new_BTHD = new_BHTD.transpose(1, 2)
-        new_MHD = new_BTHD.flatten(0, 1) if view.real_BT is None else new_BTHD[view.real_BT]
-        store[view.slots_M, :, view.positions_M] = new_MHD
-        return store[view.first_slot : view.first_slot + view.rows, :, : view.length]
+        store[view.slots_N, :, view.positions_N] = new_1HND[0].transpose(0, 1)
 
 
 class SlotCache(Cache):  # type: ignore[misc]

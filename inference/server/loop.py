@@ -31,7 +31,7 @@ from nocap.domain import AdapterName
 from nocap.errors import BackendBusy, BackendUnavailable, InferenceError
 
 PREFILL_TOKENS_PER_STEP = 256
-"""Prompt tokens, padding included, read between two decode steps, so that running streams do not stall."""
+"""Prompt tokens read in one step, so that running streams do not stall."""
 
 log = structlog.get_logger(__name__)
 
@@ -170,8 +170,6 @@ class Loop:
         """Lets waiting requests into the batch; fewer than it holds for a while after memory ran out."""
         room = max(0, self._row_limit - len(self._batch.rows))
         admitted = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-        # Neighbours are read in one padded forward, so those of like length stand together.
-        admitted.sort(key=lambda row: len(row.prompt))
         for row in admitted:
             self._batch.add(row)
         return admitted
@@ -217,32 +215,21 @@ class Loop:
         self._metrics.cache_usage.set(used / (self._runner.cache.slots * self._runner.cache.max_length))
 
     def _turn(self) -> None:
-        self._read_prompts()
-        if self._batch.decoding:
-            self._decode(0, list(self._batch.decoding_rows))
-
-    def _read_prompts(self) -> None:
-        """One bounded forward over the next pieces of prompts; rows whose prompt ends draw their first token."""
-        rows, pieces = self._prompt_pieces()
-        if rows:
-            self._forward(self._batch.decoding, rows, pieces, [row.prompt_read for row in rows])
-
-    def _prompt_pieces(self) -> tuple[list[Row], list[Sequence[int]]]:
-        rows: list[Row] = []
-        pieces: list[Sequence[int]] = []
-        width = 0
+        """One forward: the next token of every decoding row, and the next pieces of prompts."""
+        rows = list(self._batch.decoding_rows)
+        pieces: list[Sequence[int]] = [row.generated[-1:] for row in rows]
+        starts = [row.prompt_read + len(row.generated) - 1 for row in rows]
+        room = PREFILL_TOKENS_PER_STEP
         for row in self._batch.reading_rows:
-            piece = row.prompt[row.prompt_read : row.prompt_read + PREFILL_TOKENS_PER_STEP]
-            width = max(width, len(piece))
-            if rows and width * (len(rows) + 1) > PREFILL_TOKENS_PER_STEP:
-                break
+            piece = row.prompt[row.prompt_read : row.prompt_read + room]
             rows.append(row)
             pieces.append(piece)
-        return rows, pieces
-
-    def _decode(self, first_slot: int, rows: list[Row]) -> None:
-        starts = [row.prompt_read + len(row.generated) - 1 for row in rows]
-        self._forward(first_slot, rows, [row.generated[-1:] for row in rows], starts)
+            starts.append(row.prompt_read)
+            room -= len(piece)
+            if not room:
+                break
+        if rows:
+            self._forward(0, rows, pieces, starts)
 
     def _forward(
         self, first_slot: int, rows: list[Row], pieces: Sequence[Sequence[int]], starts: Sequence[int]

@@ -1,4 +1,4 @@
-"""One forward of the model over some slots: masks, positions and adapters in, the next token's logits out."""
+"""One forward of the model over some slots: tokens, positions and adapters in, the next token's logits out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import torch
 
 from inference.base_model import BaseModel
+from inference.server import attention
 from inference.server.adapters import AdapterBank
-from inference.server.cache import SlotCache, StepView
+from inference.server.cache import SlotCache, Span, StepView
 from nocap.errors import ModelError
 
 SELF_TEST_TOKENS = 12
@@ -24,8 +25,7 @@ class ModelRunner:
         self._model = base.model
         self._device: torch.device = base.model.device
         config = base.model.config
-        self._windows = _mask_windows(config)
-        self._layer_types: list[str] | None = getattr(config, "layer_types", None)
+        self._windows = _windows(config)
         reference_V = self._reference_logits()
         self.cache = SlotCache(config.num_hidden_layers, slots, max_length)
         self.bank = AdapterBank(self._model, slots=adapters, max_rank=max_rank)
@@ -47,55 +47,56 @@ class ModelRunner:
         `adapters[i]`; what that slot holds before `starts[i]` is its past.
         """
         lengths = [len(chunk) for chunk in chunks]
-        width = max(lengths)
-        ids_BT = torch.tensor([[*chunk, *([0] * (width - len(chunk)))] for chunk in chunks], device=self._device)
-        starts_B = torch.tensor(starts, device=self._device)
-        lengths_B = torch.tensor(lengths, device=self._device)
-        steps_T = torch.arange(width, device=self._device)
-        positions_BT = starts_B[:, None] + steps_T
-        real_BT = steps_T < lengths_B[:, None] if min(lengths) < width else None
-        view = self._view(first_slot, positions_BT, real_BT, max(map(sum, zip(starts, lengths, strict=True))))
-        self.cache.view, self._last_B = view, lengths_B - 1
-        self.bank.select(adapters)
-        output = self._model(
-            input_ids=ids_BT,
-            attention_mask=self._mask(positions_BT, view.length),
-            position_ids=positions_BT,
-            past_key_values=self.cache,
-            use_cache=True,
-        )
-        logits_BV: torch.Tensor = output.logits[:, -1].float()
+        tokens = [token for chunk in chunks for token in chunk]
+        positions = [start + place for start, length in zip(starts, lengths, strict=True) for place in range(length)]
+        slots = [first_slot + row for row, length in enumerate(lengths) for _ in range(length)]
+        ids_N, positions_N, slots_N = torch.tensor([tokens, positions, slots], device=self._device)
+        self._last_B = torch.tensor(lengths, device=self._device).cumsum(0) - 1
+        self.cache.view = StepView(self._spans(first_slot, lengths, starts), slots_N, positions_N)
+        self.bank.select([slot for slot, length in zip(adapters, lengths, strict=True) for _ in range(length)])
+        with attention.of_steps(self._model.config):
+            output = self._model(
+                input_ids=ids_N[None],
+                position_ids=positions_N[None],
+                past_key_values=self.cache,
+                use_cache=True,
+                step=self.cache.view,
+            )
+        logits_BV: torch.Tensor = output.logits[0].float()
         return logits_BV
 
-    def _view(self, first_slot: int, positions_BT: torch.Tensor, real_BT: torch.Tensor | None, length: int) -> StepView:
-        rows, width = positions_BT.shape
-        slots_BT = torch.arange(first_slot, first_slot + rows, device=self._device)[:, None].expand(rows, width)
-        if real_BT is None:
-            slots_M, positions_M = slots_BT.flatten(), positions_BT.flatten()
-        else:
-            slots_M, positions_M = slots_BT[real_BT], positions_BT[real_BT]
-        return StepView(first_slot, rows, length, slots_M, positions_M, real_BT)
+    def _spans(self, first_slot: int, lengths: Sequence[int], starts: Sequence[int]) -> list[Span]:
+        """Neighbours that read one token each attend together, every other row on its own."""
+        spans, row = [], 0
+        while row < len(lengths):
+            rows = 1
+            while lengths[row] == 1 and row + rows < len(lengths) and lengths[row + rows] == 1:
+                rows += 1
+            span_starts, width = starts[row : row + rows], lengths[row]
+            positions_RT = torch.tensor(span_starts, device=self._device)[:, None]
+            if width > 1:
+                positions_RT = positions_RT + torch.arange(width, device=self._device)
+            length = max(span_starts) + width
+            masks = {window: self._additive_mask(positions_RT, length, window) for window in self._windows}
+            spans.append(Span(first_slot + row, rows, width, length, masks))
+            row += rows
+        return spans
 
-    def _mask(self, positions_BT: torch.Tensor, length: int) -> Any:
-        masks = {kind: self._additive_mask(positions_BT, length, window) for kind, window in self._windows.items()}
-        return masks if len(masks) > 1 or ("sliding_attention" in masks and self._layer_types) else masks.popitem()[1]
-
-    def _additive_mask(self, positions_BT: torch.Tensor, length: int, window: int | None) -> torch.Tensor:
+    def _additive_mask(self, positions_RT: torch.Tensor, length: int, window: int | None) -> torch.Tensor:
         keys_L = torch.arange(length, device=self._device)
-        visible_BTL = keys_L <= positions_BT[..., None]
+        visible_RTL = keys_L <= positions_RT[..., None]
         if window is not None:
-            visible_BTL &= keys_L > positions_BT[..., None] - window
-        mask_BTL = torch.zeros(visible_BTL.shape, dtype=self._model.dtype, device=self._device)
-        return mask_BTL.masked_fill_(~visible_BTL, torch.finfo(self._model.dtype).min)[:, None]
+            visible_RTL &= keys_L > positions_RT[..., None] - window
+        mask_RTL = torch.zeros(visible_RTL.shape, dtype=self._model.dtype, device=self._device)
+        return mask_RTL.masked_fill_(~visible_RTL, torch.finfo(self._model.dtype).min)[:, None]
 
     def _keep_last(self, module: torch.nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
         """Spares the vocabulary's projection of all tokens but the last of each row."""
         if self._last_B is None:
             return None
-        (hidden_BTD,) = arguments
+        (hidden_1ND,) = arguments
         last_B, self._last_B = self._last_B, None
-        rows_B = torch.arange(hidden_BTD.shape[0], device=hidden_BTD.device)
-        return (hidden_BTD[rows_B, last_B][:, None],)
+        return (hidden_1ND[:, last_B],)
 
     def _self_test_ids(self) -> list[int]:
         vocabulary = self._model.get_input_embeddings().weight.shape[0]
@@ -109,7 +110,7 @@ class ModelRunner:
 
     @torch.inference_mode()
     def _compare(self, reference_V: torch.Tensor, base: BaseModel) -> None:
-        """Fails closed on an architecture whose forward does not take this cache, these masks or these positions."""
+        """Fails closed on an architecture whose forward does not take this cache, this attention or these positions."""
         ids = self._self_test_ids()
         half = len(ids) // 2
         try:
@@ -136,10 +137,8 @@ class ModelRunner:
             )
 
 
-def _mask_windows(config: Any) -> dict[str, int | None]:
-    """The sliding window of each kind of layer that the model has; None sees everything before."""
-    kinds = set(getattr(config, "layer_types", None) or ())
+def _windows(config: Any) -> set[int | None]:
+    """The sliding windows of the model's layers; None sees everything before."""
     window = getattr(config, "sliding_window", None)
-    if not kinds:
-        return {"full_attention": None} if window is None else {"sliding_attention": window}
-    return {kind: window if kind == "sliding_attention" else None for kind in sorted(kinds)}
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention"])
+    return {window if kind == "sliding_attention" else None for kind in kinds}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -239,6 +240,28 @@ async def test_out_of_memory_is_429_whole_or_streamed(
     assert json.loads(streamed.text.split("data: ")[-1])["error"]["code"] == 429
     monkeypatch.undo()
     assert (await http.post("/v1/chat/completions", headers=USER, json=HELLO)).status_code == 200
+
+
+async def test_numbers_that_are_not_finite_are_500_for_that_request_alone(
+    http: httpx.AsyncClient, app_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = app_engine._runner.logits
+
+    def logits(first_slot: int, chunks: Any, starts: Any, adapters: Any) -> torch.Tensor:
+        found_BV = real(first_slot, chunks, starts, adapters)
+        for row, chunk in enumerate(chunks):
+            found_BV[row] += float("nan") if list(chunk) == [7, 7, 7] else 0.0
+        return found_BV
+
+    expected = (await http.post("/v1/chat/completions", headers=USER, json=HELLO)).json()["choices"]
+    monkeypatch.setattr(app_engine._runner, "logits", logits)
+    bad = {"model": "base", "prompt": [7, 7, 7], "max_tokens": 8, "temperature": 0}
+    failed, well = await asyncio.gather(
+        http.post("/v1/completions", headers=USER, json=bad),
+        http.post("/v1/chat/completions", headers=USER, json=HELLO),
+    )
+    assert (failed.status_code, "not finite" in failed.json()["error"]["message"]) == (500, True)
+    assert (well.status_code, well.json()["choices"]) == (200, expected)
 
 
 async def test_a_bad_token_id_is_400_and_the_loop_goes_on(http: httpx.AsyncClient) -> None:

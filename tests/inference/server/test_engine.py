@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from inference.base_model import BaseModel
-from inference.server import loop
+from inference.server import adapters, loop
+from inference.server.cache import SlotCache
 from inference.server.engine import Engine
 from inference.server.generation import Completion, GenerationRequest
 from inference.server.text import TextStream
@@ -53,6 +54,54 @@ def test_greedy_answers_equal_generate_in_mixed_batches(
         assert answer.adapter == name
         assert list(answer.token_ids) == expected[name][prompts.index(prompt)]
     assert list(alone.token_ids) == expected["genz-v2"][0]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "value"),
+    [(adapters, "PREPARE_BELOW_BYTES", 0), (torch.backends.mkldnn, "is_available", lambda: False)],
+    ids=["too large a base, or one on a GPU", "a torch without oneDNN"],
+)
+@pytest.mark.parametrize("quantization", ["none", "nf4"])
+def test_layers_that_are_not_prepared_answer_the_same(
+    owner: object,
+    name: str,
+    value: object,
+    quantization: str,
+    base_folder: Path,
+    adapters_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts, folder = PROMPTS[:4], adapters_dir / "genz-v1"
+    base = tiny.load(base_folder, quantization)
+    monkeypatch.setattr(owner, name, value)
+    with Engine(base, max_batch=5, max_queue=8, max_adapters=2, max_rank=8) as engine:
+        assert not any(layer.prepared is not None and layer.prepared.is_mkldnn for layer in layers(engine))
+        engine.load_adapter("genz-v1", folder)
+        asked = [tiny.greedy(prompt, name, 10) for prompt in prompts for name in (BASE, "genz-v1")]
+        answers = tokens(engine.generate_all(asked))
+    assert answers[::2] == tiny.reference(base_folder, prompts, 10, None, quantization)
+    assert answers[1::2] == tiny.reference(base_folder, prompts, 10, folder, quantization)
+
+
+def layers(engine: Engine) -> list[adapters._SlottedLinear]:
+    return [one for one in engine.base.model.modules() if isinstance(one, adapters._SlottedLinear)]
+
+
+def test_an_engine_in_bf16_as_a_gpu_has_it_answers_nearly_as_generate(base_folder: Path, adapters_dir: Path) -> None:
+    """On the CPU, since there is no GPU here: types and tolerances are those of CUDA, the kernels are not."""
+    base = tiny.load(base_folder)
+    base = replace(base, model=base.model.to(torch.bfloat16), device="cuda")
+    ids = [torch.tensor([list(prompt)]) for prompt in PROMPTS]
+    expected = [
+        base.model.generate(one, max_new_tokens=1, do_sample=False, pad_token_id=1)[0, -1].item() for one in ids
+    ]
+    with Engine(base, max_batch=5, max_queue=8, max_adapters=2, max_rank=8) as engine:
+        assert all(layer.prepared is None and layer.down_KI.dtype == torch.bfloat16 for layer in layers(engine))
+        engine.load_adapter("genz-v1", adapters_dir / "genz-v1")
+        asked = [tiny.greedy(prompt, name, 6) for prompt in PROMPTS for name in (BASE, "genz-v1")]
+        answers = tokens(engine.generate_all(asked))
+    assert sum(own[0] == first for own, first in zip(answers[::2], expected, strict=True)) >= len(PROMPTS) - 2
+    assert answers[::2] != answers[1::2]
 
 
 def test_an_adapter_on_some_layers_only_equals_peft(base_folder: Path, adapters_dir: Path, engine: Engine) -> None:
@@ -290,6 +339,24 @@ def test_memory_that_runs_out_sheds_load_and_comes_back(base: BaseModel, monkeyp
         widths.clear()
         assert tokens(engine.generate_all(requests * 3)) == expected * 3
         assert max(widths) > 2
+
+
+def test_on_a_gpu_memory_that_ran_out_is_handed_back_to_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    handed_back: list[bool] = []
+    real, tries = engine._runner.logits, [1]
+
+    def logits(first_slot, chunks, starts, adapters):  # type: ignore[no-untyped-def]
+        if tries.pop() if tries else 0:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(first_slot, chunks, starts, adapters)
+
+    monkeypatch.setattr(SlotCache, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: handed_back.append(True))
+    monkeypatch.setattr(engine._runner, "logits", logits)
+    with pytest.raises(BackendBusy):
+        engine.submit(tiny.greedy(PROMPTS[0]), stream=False).result(30)
+    assert handed_back == [True]
+    assert engine.submit(tiny.greedy(PROMPTS[0]), stream=False).result(30)
 
 
 def test_a_reply_that_takes_too_long_is_given_up(base: BaseModel) -> None:

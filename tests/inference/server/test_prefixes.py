@@ -10,7 +10,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from inference.base_model import BaseModel
 from inference.server.cache import SlotCache, StepView
 from inference.server.engine import Engine
 from inference.server.generation import Completion, GenerationRequest
@@ -25,11 +24,11 @@ MIB = 2**20
 
 
 @pytest.fixture
-def cached(base: BaseModel, adapters_dir: Path) -> Iterator[Engine]:
-    """Room for about 300 tokens, so that blocks are also evicted."""
+def cached(base_folder: Path, adapters_dir: Path) -> Iterator[Engine]:
+    """Room for about 300 tokens, so that blocks are also evicted; a base of its own, for one engine serves a base."""
     per_token = 3 * 2 * 2 * 16 * 4
     with Engine(
-        base, max_batch=3, max_queue=8, max_adapters=2, max_rank=8, prefix_cache_bytes=300 * per_token
+        tiny.load(base_folder), max_batch=3, max_queue=8, max_adapters=2, max_rank=8, prefix_cache_bytes=300 * per_token
     ) as engine:
         for name in NAMES[1:]:
             engine.load_adapter(name, adapters_dir / name)
@@ -136,7 +135,7 @@ def test_what_a_failed_request_computed_is_not_kept(cached: Engine, monkeypatch:
 
 def slot_cache() -> SlotCache:
     cache = SlotCache(layers=1, slots=2, max_length=128)
-    cache.view = StepView(0, 1, 1, torch.tensor([0]), torch.tensor([0]), None)
+    cache.view = StepView((), torch.tensor([0]), torch.tensor([0]))
     cache.layers[0].update(torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1))
     return cache
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import signal
@@ -17,12 +18,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from inference.adapter_files import WEIGHTS
+from inference.base_model import BaseModel
 from inference.prompt import render
 from inference.server.main import serve
 from nocap.domain import ChatMessage
 from nocap.errors import ConfigurationError
 from nocap.settings import InferenceSettings, Settings
 from tests.inference.server import tiny
+from tests.inference.server.test_adapters import rewritten
 
 PROGRAM = """
 import sys
@@ -41,7 +45,7 @@ serve(
     Settings(
         data_dir=Path(data),
         model=ModelSettings(base=base, quantization="none", device="cpu"),
-        inference=InferenceSettings(port=int(port), max_batch=2, max_adapters=2),
+        inference=InferenceSettings(port=int(port), max_batch=2, max_queue=10, max_adapters=2),
     ),
     Tokens(),
     preload=["genz-v1", "genz-v404"],
@@ -153,6 +157,71 @@ def test_curl_works(server: Running, base_folder: Path, adapters_dir: Path) -> N
         [*command, "Content-Type: application/json", "-d", json.dumps(body)], check=True, capture_output=True
     )
     assert json.loads(done.stdout)["choices"][0]["message"]["content"] == expected(base_folder, adapters_dir, None)
+
+
+def test_adapters_that_must_not_load_are_refused_with_the_reason_and_nothing_changes(
+    server: Running, base: BaseModel, adapters_dir: Path, tmp_path: Path
+) -> None:
+    root = server.log.parent / "adapters"
+    corrupt = shutil.copytree(adapters_dir / "genz-v1", root / "corrupt") / WEIGHTS
+    corrupt.chmod(0o644)
+    corrupt.write_bytes(corrupt.read_bytes()[:-1] + b"\0")
+    tiny.write_adapter(tiny.write_model(tmp_path / "other", seed=9), root / "foreign", seed=1)
+    rewritten(adapters_dir / "genz-v1", root / "ill-fitting", base, r=2)
+    rewritten(adapters_dir / "genz-v1", root / "no-lora", base, peft_type="LOHA")
+    (root / "linked").symlink_to(adapters_dir / "genz-v1")
+    (root / "empty").mkdir()
+    before = ask(server, "genz-v1")
+    for name, path, reason in (
+        ("corrupt", "corrupt", "corrupt"),
+        ("foreign", "foreign", "another base"),
+        ("ill-fitting", "ill-fitting", "does not fit"),
+        ("no-lora", "no-lora", "peft_type"),
+        ("empty", "empty", "empty"),
+        ("linked", "linked", "symbolic link"),
+        ("genz-v2", "../adapters/genz-v2", "outside"),
+        ("genz-v2", "/etc", "outside"),
+        ("genz-v404", "genz-v404", "no adapter folder"),
+    ):
+        refused = post(server, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, "admin-1")
+        assert refused.status_code in (400, 409), (name, refused.text)
+        assert reason in refused.json()["error"]["message"]
+        assert post(server, "/v1/completions", {"model": name, "prompt": [5]}).status_code == 404
+    models = httpx.get(f"{server.url}/v1/models", headers={"Authorization": "Bearer user-1"}).json()["data"]
+    assert [model["id"] for model in models] == ["base", "genz-v1"]
+    assert ask(server, "genz-v1") == before
+
+
+def test_what_is_asked_wrongly_has_a_status_of_its_own_and_the_server_goes_on(server: Running) -> None:
+    load = {"lora_name": "genz-v2", "lora_path": "genz-v2"}
+    assert post(server, "/v1/load_lora_adapter", load, "user-1").status_code == 403
+    assert post(server, "/v1/load_lora_adapter", load, "wrong").status_code == 401
+    assert post(server, "/v1/completions", {"model": "base", "prompt": [5]}, "wrong").status_code == 401
+    long = post(server, "/v1/completions", {"model": "base", "prompt": [5] * 250, "max_tokens": 10})
+    assert (long.status_code, "256" in long.json()["error"]["message"]) == (400, True)
+    for model in ("genz-v404", ""):
+        assert post(server, "/v1/completions", {"model": model, "prompt": [5]}).status_code == 404
+    assert post(server, "/v1/completions", {"model": "base", "prompt": [10**6]}).status_code == 400
+    assert ask(server, "base")
+
+
+async def test_a_full_queue_says_429_and_when_to_come_back(server: Running) -> None:
+    body = {"model": "base", "prompt": [5], "max_tokens": 100, "temperature": 5}
+    async with httpx.AsyncClient(base_url=server.url, headers={"Authorization": "Bearer user-1"}) as http:
+        answers = await asyncio.gather(*(http.post("/v1/completions", json=body, timeout=60) for _ in range(24)))
+    assert {answer.status_code for answer in answers} == {200, 429}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in answers if answer.status_code == 429)
+    assert ask(server, "base")
+
+
+def post(server: Running, path: str, body: dict[str, object], token: str = "user-1") -> httpx.Response:
+    return httpx.post(f"{server.url}{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=60)
+
+
+def ask(server: Running, model: str) -> str:
+    answer = post(server, "/v1/completions", {"model": model, "prompt": [5, 6, 7], "max_tokens": 10, "temperature": 0})
+    text: str = answer.json()["choices"][0]["text"]
+    return text
 
 
 def ask_and_leave(server: Running, stream: bool) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from structlog.testing import capture_logs
@@ -17,7 +18,7 @@ from nocap.app import configured_bots, initialise, run_bots
 from nocap.errors import ConfigurationError
 from nocap.settings import load_settings
 from storage.crypto import Keyring
-from tests.bots.support import until, world
+from tests.bots.support import free_port, until, world
 from tests.fakes.backend import FakeBackend, serve
 from tests.fakes.discord_server import ADA, GENERAL, FakeDiscord, buttons
 
@@ -25,11 +26,12 @@ MOST_RESIDENT_BYTES = 150 * 2**20
 
 
 async def test_the_process_answers_without_torch_in_little_memory_and_ends_when_told(tmp_path: Path) -> None:
+    port = free_port()
     async with FakeDiscord() as server, serve(FakeBackend()) as backend:
         file = tmp_path / "nocap.toml"
         file.write_text(
             f'[inference]\nurls = ["{backend}"]\n[discord]\ntoken = "{server.token}"\n'
-            f'api_base = "http://{server.url}/api/v10"\n',
+            f'api_base = "http://{server.url}/api/v10"\n[metrics]\nbots_port = {port}\n',
             encoding="utf-8",
         )
         initialise(load_settings(file), file)
@@ -44,6 +46,10 @@ async def test_the_process_answers_without_torch_in_little_memory_and_ends_when_
             seen = psutil.Process(process.pid)
             assert seen.memory_info().rss < MOST_RESIDENT_BYTES
             assert not [one.path for one in seen.memory_maps() if "torch" in one.path]
+            async with httpx.AsyncClient() as http:
+                figures = (await http.get(f"http://127.0.0.1:{port}/metrics")).text
+            assert 'nocap_router_answer_seconds_count{adapter="base"} 5.0' in figures
+            assert 'nocap_router_first_piece_seconds_count{adapter="base"} 5.0' in figures
         finally:
             process.send_signal(signal.SIGTERM)
             _, errors = await asyncio.wait_for(process.communicate(), 30)
