@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks._talking import talking_backend
 from inference.dialects import Dialect
 from inference.responder import ReplyRequest, connect
 from inference.wire import chat_body
@@ -36,7 +34,7 @@ async def router_overhead(folder: Path, requests: int) -> dict[str, float]:
             return registry.deployment(session, voice)
 
     cpu_ms, routed_ms, bare_ms = [], [], []
-    async with _talking_server() as port:
+    async with talking_backend(PIECES) as port:
         url = f"http://127.0.0.1:{port}"
         settings = Settings(inference=InferenceSettings(urls=(url,)))
         async with connect(settings, read, user_token=None, admin_token=None) as responder:
@@ -68,49 +66,6 @@ def _database(folder: Path) -> Database:
     with database.write() as session:
         registry.ensure_voice(session, VOICE, "You are a bot.", [], datetime.now(UTC))
     return database
-
-
-@asynccontextmanager
-async def _talking_server() -> AsyncIterator[int]:
-    """The port of a process that answers every request with the same stream, at once."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_talk, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield await asyncio.to_thread(ours.recv)
-    finally:
-        process.terminate()
-        process.join()
-
-
-def _talk(connection: multiprocessing.connection.Connection) -> None:
-    async def serve() -> None:
-        server = await asyncio.start_server(_answer, "127.0.0.1", 0)
-        connection.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(serve())
-
-
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while True:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            return
-        length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-        await reader.readexactly(length)
-        chunks = [_event({"content": f"piece {number} "}) for number in range(PIECES)]
-        chunks += [_event({}, "stop"), "data: [DONE]\n\n", ""]
-        body = "".join(f"{len(chunk):x}\r\n{chunk}\r\n" for chunk in chunks)
-        writer.write(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}".encode())
-        await writer.drain()
-
-
-def _event(delta: dict[str, str], finish_reason: str | None = None) -> str:
-    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
-    return f"data: {json.dumps({'model': BASE, 'choices': [choice]})}\n\n"
 
 
 async def _bare_request(port: int) -> None:

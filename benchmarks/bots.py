@@ -10,20 +10,21 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
-from aiohttp import web
 
 from benchmarks._report import Bar, publish
+from benchmarks._talking import talking_backend
 from bots.identity import Identity
 from nocap.app import initialise, open_database
 from nocap.domain import Purpose, VoiceName, utc_now
@@ -47,6 +48,7 @@ FIRST = 2_000
 """Messages after which memory has to be flat."""
 START_SECONDS = 120.0
 DRAIN_SECONDS = 30.0
+PIECES = 3
 PLATFORMS = ("telegram", "discord")
 OVERHEAD = Bar(15.0)
 BARS = {
@@ -178,35 +180,10 @@ class DiscordPlatform(Platform):
             self.meter.note_answered(message["message_reference"]["message_id"])
 
 
-@asynccontextmanager
-async def instant_backend() -> AsyncIterator[str]:
-    """The URL of a backend that speaks OpenAI's chat protocol and has its answer ready."""
-
-    async def chat(request: web.Request) -> web.Response:
-        model = (await request.json())["model"]
-        pieces = [{"content": piece} for piece in ("not ", "at ", "all")]
-        choices = [{"index": 0, "delta": delta, "finish_reason": None} for delta in pieces]
-        choices.append({"index": 0, "delta": {}, "finish_reason": "stop"})
-        events = [{"object": "chat.completion.chunk", "model": model, "choices": [choice]} for choice in choices]
-        body = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-        return web.Response(text=body, content_type="text/event-stream")
-
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", chat)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-def write_installation(folder: Path, backend: str, platforms: Sequence[Platform]) -> Path:
+def write_installation(folder: Path, backend_port: int, platforms: Sequence[Platform]) -> Path:
     """A settings file and a database in which a quarter of the members agree to everything."""
     limits = "\n".join(f"{name} = 1000000" for name in _LIMITS)
-    lines = [f'[inference]\nbackend = "openai"\nurls = ["{backend}"]', f"[chat]\n{limits}"]
+    lines = [f'[inference]\nbackend = "openai"\nurls = ["http://127.0.0.1:{backend_port}"]', f"[chat]\n{limits}"]
     lines += [
         f"[{one.name}]\n" + "\n".join(f"{key} = {json.dumps(value)}" for key, value in one.settings.items())
         for one in platforms
@@ -235,10 +212,12 @@ _LIMITS = ("turns_per_minute", "channel_turns_per_minute", "total_turns_per_minu
 class BotProcess:
     """`nocap bots` in a process of its own."""
 
-    def __init__(self, settings: Path) -> None:
+    def __init__(self, settings: Path, core: int | None) -> None:
         self._log = (settings.parent / "bots.log").open("wb")
         command = [sys.executable, "-m", "nocap.cli", "--settings", str(settings), "bots"]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
+        if core is not None:
+            os.sched_setaffinity(self._process.pid, {core})
 
     @property
     def resident_mib(self) -> float:
@@ -261,6 +240,15 @@ class BotProcess:
         self._log.close()
 
 
+def _core_to_itself() -> int | None:
+    """Keeps this process, and the backend that it starts, off one core: the bots' own; None where there is only one."""
+    *ours, theirs = sorted(os.sched_getaffinity(0))
+    if not ours:
+        return None
+    os.sched_setaffinity(0, ours)
+    return theirs
+
+
 async def talk(platforms: Sequence[Platform], per_second: float, count: int) -> float:
     """`count` messages at `per_second` in all, the platforms in turn; how long the last answers took to come."""
     begun = time.perf_counter()
@@ -277,14 +265,15 @@ async def talk(platforms: Sequence[Platform], per_second: float, count: int) -> 
 
 
 async def measure(folder: Path, *, names: Sequence[str], quick: bool) -> dict[str, float]:
+    core = _core_to_itself()
     async with AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(instant_backend())
+        backend = await stack.enter_async_context(talking_backend(PIECES))
         platforms: list[Platform] = []
         if "telegram" in names:
             platforms.append(TelegramPlatform(await stack.enter_async_context(FakeTelegram())))
         if "discord" in names:
             platforms.append(DiscordPlatform(await stack.enter_async_context(FakeDiscord())))
-        process = BotProcess(write_installation(folder, backend, platforms))
+        process = BotProcess(write_installation(folder, backend, platforms), core)
         stack.push_async_callback(process.stop)
         for platform in platforms:
             await platform.wait_for_bot()
@@ -295,9 +284,10 @@ async def _phases(platforms: Sequence[Platform], process: BotProcess, *, quick: 
     steady = STEADY_PER_SECOND * len(platforms)
     full = FULL_PER_SECOND * len(platforms) / 2
     await talk(platforms, steady / 2, WARM_UP)
-    begun, cpu = time.perf_counter(), process.cpu_seconds
+    begun, cpu, own = time.perf_counter(), process.cpu_seconds, time.process_time()
     await talk(platforms, steady, steady * (5 if quick else 20))
     even = {one.name: one.meter.seconds(begun) for one in platforms}
+    own = (time.process_time() - own) / (time.perf_counter() - begun)
     cpu = (process.cpu_seconds - cpu) / sum(len(seconds) for seconds in even.values())
     await talk(platforms, full, max(0, (FIRST // 4 if quick else FIRST) - _said(platforms)))
     before, begun = process.resident_mib, time.perf_counter()
@@ -308,6 +298,7 @@ async def _phases(platforms: Sequence[Platform], process: BotProcess, *, quick: 
     figures |= {f"{name}_overhead_p95_ms": _p95(seconds) * 1e3 for name, seconds in even.items()}
     return figures | {
         "cpu_per_message_ms": cpu * 1e3,
+        "players_cpu_share": own,
         "full_load_per_second": full,
         "full_load_p50_ms": statistics.median(loaded) * 1e3,
         "full_load_p95_ms": _p95(loaded) * 1e3,

@@ -13,7 +13,7 @@ from sqlmodel import Session
 from bots import messages
 from bots.limits import RateLimits
 from bots.memory import ContextMemory
-from nocap.domain import ChannelKey, Clock, MemberKey, Purpose, RunState, SlangStatus, VoiceName
+from nocap.domain import ChannelKey, Clock, MemberKey, Purpose, RunId, RunState, SlangStatus, VoiceName
 from nocap.settings import Settings
 from storage.channels import get_channel
 from storage.consent import claim_ask, consent_state, record_consent
@@ -170,10 +170,12 @@ class Commands:
             voice = self._voice_of(session, channel)
             live = deployment(session, voice)
             runs = latest_runs(session, voice, LOOKED_BACK_RUNS)
-            newest = next((run for run in runs if RunState(run.state).is_over), None)
-            gates = gate_results(session, newest.id) if newest else []
+            ended = [run for run in runs if RunState(run.state).is_over]
+            refused = next((run for run in ended if run.state == RunState.REFUSED), None)
+            told = [*ended[:1], *([refused] if refused and refused is not ended[0] else [])]
+            outcomes = [(run, gate_results(session, RunId(run.id))) for run in told]
         fresh = [one.term for one in self._approved(channel) if one.first_seen and one.first_seen > live.since - NEWS]
-        return messages.whatsnew(live, newest, gates, sorted(fresh)[:TRENDING_TERMS])
+        return messages.whatsnew(live, outcomes, sorted(fresh)[:TRENDING_TERMS])
 
     def _report(self, member: MemberKey, channel: ChannelKey, reply_id: int | None, reason: str) -> bool:
         with self._database.write() as session:

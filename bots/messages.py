@@ -187,16 +187,16 @@ def trending(terms: Sequence[SlangTerm]) -> str:
     return "\n".join(["Trending here:", *(f"  {slang_entry(term)}" for term in terms)])
 
 
-def whatsnew(live: Deployment, newest: Run | None, gates: Sequence[GateOutcome], fresh_terms: Sequence[str]) -> str:
-    """What is live, what the last retrain came to, and which words are new."""
+def whatsnew(live: Deployment, ended: Sequence[tuple[Run, Sequence[GateOutcome]]], fresh_terms: Sequence[str]) -> str:
+    """What is live, what the retrains `ended` came to by their gates, and which words are new."""
     if live.current == BASE:
         lines = ["I still speak with the plain base model: nothing learnt from you is live."]
     else:
         lines = [f"I've been speaking with {live.current} since {_day(live.since)}."]
-    if newest is not None:
-        lines.append(_outcome_of(newest))
-        failed = [one for one in gates if one.verdict != Verdict.PASS]
-        if newest.state not in (RunState.PROMOTED, RunState.ON_TRIAL):
+    for run, gates in ended:
+        lines.append(_outcome_of(run))
+        if run.state not in (RunState.PROMOTED, RunState.ON_TRIAL):
+            failed = [one for one in gates if one.verdict != Verdict.PASS]
             lines += [f"  {one.gate.replace('_', ' ')}: {one.sentence}" for one in failed]
     if fresh_terms:
         lines.append(f"New words I know: {', '.join(fresh_terms)}.")
@@ -207,17 +207,17 @@ def _outcome_of(run: Run) -> str:
     name, day = run.challenger or "a new adapter", _day(run.ended_at or run.created_at)
     match RunState(run.state):
         case RunState.PROMOTED:
-            return f"The last retrain ({day}) taught {name}; it passed every check and went live."
+            return f"The retrain of {day} taught {name}; it passed every check and went live."
         case RunState.ON_TRIAL:
-            return f"The last retrain ({day}) taught {name}; some channels try it out, and your duels decide."
+            return f"The retrain of {day} taught {name}; some channels try it out, and your duels decide."
         case RunState.REFUSED:
-            return f"The last retrain ({day}) was refused: {name} failed a check, so the voice stayed as it was."
+            return f"The retrain of {day} was refused: {name} failed a check, so the voice stayed as it was."
         case RunState.ABSTAINED:
-            return f"The last retrain ({day}) changed nothing: there was too little to judge {name} by."
+            return f"The retrain of {day} changed nothing: there was too little to judge {name} by."
         case RunState.NOTHING_TO_LEARN:
-            return f"The last retrain ({day}) found too little that it may learn from."
+            return f"The retrain of {day} found too little that it may learn from."
         case _:
-            return f"The last retrain ({day}) did not finish; the voice stayed as it was."
+            return f"The retrain of {day} did not finish; the voice stayed as it was."
 
 
 def consent_overview(

@@ -96,7 +96,7 @@ class Moderation:
     async def review_slang(
         self, caller: Caller, channel: ChannelKey, term: str, status: SlangStatus, gloss: str | None = None
     ) -> str:
-        """Approves or blocks a term. Raises InputError for an unknown one."""
+        """Approves, blocks or dismisses a term. Raises InputError for an unknown one."""
         caller.insist(Right.MODERATOR)
         gloss = " ".join(gloss.split()) if gloss is not None else None
         if gloss is not None and len(gloss) > MAX_GLOSS_CHARACTERS:

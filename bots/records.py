@@ -83,6 +83,15 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """A channel as it is in the database; `may_store` says whether storing is worth trying (`ingest` decides)."""
+
+    prepared: Prepared
+    may_store: bool
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """What a channel does with messages that are not for the bot."""
 
@@ -135,6 +144,7 @@ _CHANNEL_AND_VOICE = (
         Channel.mode,
         Channel.collect,
         Channel.duels,
+        Channel.label,
         Voice.system_prompt,
         sqlalchemy.exists()
         .where(
@@ -190,12 +200,12 @@ class Records:
 
     def _prepare(self, incoming: Incoming, at: datetime) -> Prepared:
         found = self._look_up(incoming, at)
-        if found is None:
+        if found is None or found.label != (incoming.label or found.label):
             self._meet(incoming, at)
             found = self._look_up(incoming, at)
         assert found is not None, "a channel that was just made is there"
-        prepared, is_worth_trying = found
-        return replace(prepared, stored=True) if is_worth_trying and self._store(incoming, at) else prepared
+        is_stored = found.may_store and self._store(incoming, at)
+        return replace(found.prepared, stored=True) if is_stored else found.prepared
 
     def earlier(self, channel: ChannelKey, turns: int) -> list[Remembered]:
         """The end of the channel's stored talk: consenting members' messages that were answered, and the answers.
@@ -226,7 +236,7 @@ class Records:
     def overhear(self, incoming: Incoming, at: datetime) -> bool:
         """Stores a message that is not for the bot where its channel collects and its author agreed."""
         found = self._look_up(incoming, at)
-        return found is not None and found[1] and self._store(incoming, at)
+        return found is not None and found.may_store and self._store(incoming, at)
 
     def answered_by(self, posted: MessageKey) -> list[Remembered]:
         """The stored exchange whose answer the bot's message `posted` shows; [] where there is none."""
@@ -358,8 +368,8 @@ class Records:
         with self._database.read() as session:
             return session.get_one(Duel, duel_id)
 
-    def _look_up(self, incoming: Incoming, at: datetime) -> tuple[Prepared, bool] | None:
-        """The turn's settings and whether storing is worth trying (`ingest` decides); None for a new channel."""
+    def _look_up(self, incoming: Incoming, at: datetime) -> _Found | None:
+        """None for a new channel."""
         with self._database.read() as session:
             keys = {"key": incoming.channel, "member": incoming.member}
             row = session.connection().execute(_CHANNEL_AND_VOICE, keys).first()
@@ -371,11 +381,12 @@ class Records:
             words = glossary(session, voice, at) if self._settings.chat.glossary_tokens else []
             blocked = blocked_terms(session, voice)
         prepared = Prepared(voice, mode, row.duels, row.system_prompt, words, blocked, stored=False)
-        return prepared, row.collect and row.ever_agreed and mode is not ChannelMode.OFF
+        return _Found(prepared, row.collect and row.ever_agreed and mode is not ChannelMode.OFF, row.label)
 
     def _meet(self, incoming: Incoming, at: datetime) -> None:
+        """The channel is known afterwards, by the name that it has now."""
         with self._database.write() as session:
-            ensure_channel(
+            channel = ensure_channel(
                 session,
                 incoming.channel,
                 platform=incoming.platform,
@@ -383,6 +394,7 @@ class Records:
                 voice=self._voice,
                 at=at,
             )
+            channel.label = incoming.label or channel.label
 
     def _store(self, incoming: Incoming, at: datetime) -> bool:
         message = NewMessage(

@@ -25,6 +25,10 @@ NO_RUNS = "No retrain yet."
 NO_ADAPTERS = "No adapter yet: the base model speaks."
 ROLLBACK_ASK = "Roll {voice} back to {to}? The next answer speaks with it."
 PROMOTE_ASK = "Put {name} live? The next answer speaks with it."
+SLANG_USAGE = (
+    "/slang approve TERM [MEANING] puts it into the glossary, /slang dismiss TERM says that it is no slang,"
+    " /slang block TERM keeps me from saying it."
+)
 
 
 def channel_status(rows: Sequence[Channel], targets: Sequence[Target]) -> str:
@@ -62,14 +66,14 @@ def slang_queue(waiting: Sequence[SlangTerm], total: int) -> str:
         f"  {one.term} (score {one.score:.1f}, {one.freshness:.0%} of its recent uses are from the last two weeks)"
         for one in waiting
     ]
-    return "\n".join(
-        [*lines, *_and_more(total - len(waiting)), "Say /slang approve TERM [MEANING] or /slang block TERM."]
-    )
+    return "\n".join([*lines, *_and_more(total - len(waiting)), SLANG_USAGE])
 
 
 def slang_reviewed(row: SlangTerm) -> str:
     if row.status == SlangStatus.APPROVED:
         return f"“{row.term}” is in the glossary{f': {row.gloss}' if row.gloss else ''}. The next answer knows it."
+    if row.status == SlangStatus.DISMISSED:
+        return f"“{row.term}” is no slang: I may say it, and won't propose it again."
     return f"“{row.term}” is blocked: I won't say it, and won't propose it again."
 
 

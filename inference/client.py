@@ -17,6 +17,7 @@ import httpx
 
 from inference.dialects import Dialect
 from inference.refusals import has_no_such_route, is_loaded_already, load_refusal, refusal, unreachable
+from inference.transport import AiohttpTransport
 from inference.wire import Delta, chat_body, event_data, read_answer
 from nocap.domain import BASE, AdapterName, ChatMessage, SamplingOptions
 from nocap.errors import AdapterError, ConfigurationError, InferenceError, UnknownAdapter, WrongModelAnswered
@@ -81,9 +82,8 @@ class BackendClient:
         try:
             self._http = httpx.AsyncClient(
                 base_url=self.url,
-                transport=transport,
+                transport=transport or AiohttpTransport(),
                 timeout=httpx.Timeout(timeout_seconds, connect=min(timeout_seconds, CONNECT_TIMEOUT_SECONDS)),
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
                 trust_env=False,
             )
         except httpx.InvalidURL as error:

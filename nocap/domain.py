@@ -73,6 +73,9 @@ class SlangStatus(StrEnum):
     CANDIDATE = "candidate"
     APPROVED = "approved"
     BLOCKED = "blocked"
+    """Never said, and never proposed again."""
+    DISMISSED = "dismissed"
+    """No slang: never proposed again, and said as any other word."""
 
 
 class Verdict(StrEnum):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, text
@@ -26,7 +27,7 @@ def insert_missing(session: Session, table: type[SQLModel], rows: Sequence[Mappi
     """Inserts the rows whose `key` is not there yet; returns how many those were."""
     if not rows:
         return 0
-    statement = _insert(session, table).on_conflict_do_nothing(index_elements=[key]).returning(table.__table__.c[key])  # type: ignore[attr-defined]
+    statement = _inserting_missing(session.get_bind().dialect.name, table, key)
     return len(session.connection().execute(statement, [dict(row) for row in rows]).all())
 
 
@@ -39,14 +40,20 @@ def upsert(
     where: ColumnElement[bool] | None = None,
 ) -> int:
     """Inserts one row, or overwrites the one with the same `key` where it meets `where`; returns the rows changed."""
-    statement = _insert(session, table).values(**row)
+    statement = _insert(session.get_bind().dialect.name, table).values(**row)
     changed = {name: statement.excluded[name] for name in row if name not in key}
     statement = statement.on_conflict_do_update(index_elements=list(key), set_=changed, where=where)
     return len(session.connection().execute(statement.returning(table.__table__.c[key[0]])).all())  # type: ignore[attr-defined]
 
 
-def _insert(session: Session, table: type[SQLModel]) -> Any:
-    if session.get_bind().dialect.name == "postgresql":
+@cache
+def _inserting_missing(dialect: str, table: type[SQLModel], key: str) -> Any:
+    """Built once: every turn of the chat inserts so."""
+    return _insert(dialect, table).on_conflict_do_nothing(index_elements=[key]).returning(table.__table__.c[key])  # type: ignore[attr-defined]
+
+
+def _insert(dialect: str, table: type[SQLModel]) -> Any:
+    if dialect == "postgresql":
         from sqlalchemy.dialects import postgresql
 
         return postgresql.insert(table)

@@ -64,6 +64,9 @@ _COLLECTING = sqlalchemy.select(
 ).where(col(Channel.key) == sqlalchemy.bindparam("channel"))
 
 
+_NEW_REPLY = sqlalchemy.insert(Reply).returning(col(Reply.id))
+
+
 def record_reply(
     session: Session,
     *,
@@ -80,20 +83,18 @@ def record_reply(
 ) -> int:
     """The new reply's id. Its texts are kept, scrubbed, only where the channel collects and the author agreed."""
     keep = _may_store(session, prompt_member, channel, prompt_key, policy_version)
-    reply = Reply(
-        channel=channel,
-        voice=voice,
-        adapter=adapter,
-        prompt_member=prompt_member,
-        prompt_key=prompt_key,
-        prompt=_kept(prompt, keep),
-        text=_kept(text, keep),
-        provenance=provenance,
-        at=at,
-    )
-    session.add(reply)
-    session.flush()
-    return _id(reply.id)
+    row = {
+        "channel": channel,
+        "voice": voice,
+        "adapter": adapter,
+        "prompt_member": prompt_member,
+        "prompt_key": prompt_key,
+        "prompt": _kept(prompt, keep),
+        "text": _kept(text, keep),
+        "provenance": provenance,
+        "at": at,
+    }
+    return _id(session.connection().execute(_NEW_REPLY, row).scalar())
 
 
 def prompts_to_the_bot(session: Session, voice: VoiceName) -> frozenset[MessageKey]:

@@ -99,7 +99,7 @@ def deployment(session: Session, voice: VoiceName) -> Deployment:
     """What is live for the voice. Raises InputError for an unknown voice."""
     row = session.get(Deployment, voice)
     if row is None:
-        raise _unknown(voice)
+        raise no_voice(voice)
     return row
 
 
@@ -120,7 +120,7 @@ def move_pointer(
     """
     pointer = session.get(Deployment, voice, with_for_update=True, populate_existing=True)
     if pointer is None:
-        raise _unknown(voice)
+        raise no_voice(voice)
     move = PointerMove(voice, AdapterName(pointer.current), to)
     if move.before == to:
         return move
@@ -189,7 +189,7 @@ def set_canary(
     """
     pointer = session.get(Deployment, voice, with_for_update=True, populate_existing=True)
     if pointer is None:
-        raise _unknown(voice)
+        raise no_voice(voice)
     if name is None:
         share = 0.0
     elif not 0 < share < 1:
@@ -237,7 +237,7 @@ def _check_deployable(session: Session, voice: VoiceName, name: AdapterName) -> 
         raise NotPermitted(f"{name} learnt from texts that were erased since, and is being retired; choose another.")
 
 
-def _unknown(voice: VoiceName) -> InputError:
+def no_voice(voice: VoiceName) -> InputError:
     return InputError(f"There is no voice {voice}; `nocap init` makes the one that `voice` in the settings names.")
 
 

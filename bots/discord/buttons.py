@@ -182,7 +182,7 @@ class PurgeButton(_Button, template=r"nocap:z:([0-9]+)"):
         return await client.core.moderation.purge(caller, target)
 
 
-class SlangButton(_Button, template=r"nocap:s:(approved|blocked):(.{1,60})"):
+class SlangButton(_Button, template=r"nocap:s:(approved|blocked|dismissed):(.{1,60})"):
     kind = "s"
 
     async def callback(self, interaction: discord.Interaction) -> None:
@@ -300,6 +300,7 @@ def slang_view(waiting: list[str]) -> discord.ui.View | None:
     buttons: list[_Button] = []
     for row, term in enumerate([term for term in waiting if len(term) <= 60][:5]):
         buttons.append(SlangButton("approved", term, label=f"Approve {term}"[:80], style=Style.success, row=row))
+        buttons.append(SlangButton("dismissed", term, label=f"No slang: {term}"[:80], style=Style.secondary, row=row))
         buttons.append(SlangButton("blocked", term, label=f"Block {term}"[:80], style=Style.danger, row=row))
     return _view(*buttons) if buttons else None
 

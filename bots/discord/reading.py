@@ -49,9 +49,12 @@ class Reader:
 
     def target(self, channel: AnyChannel) -> Target:
         """The channel whose settings hold there: a public thread's is its parent."""
+        return Target(self.place(channel)[0], self._label(channel) or "this chat")
+
+    def _label(self, channel: AnyChannel) -> str | None:
         parent = getattr(channel, "parent", None)
-        key, thread = self.place(channel)
-        return Target(key, label_of(parent if thread and parent else channel) or "this chat")
+        name = getattr(parent if self.place(channel)[1] and parent else channel, "name", None)
+        return f"#{name}" if name else None
 
     def message_key(self, channel_id: int, message_id: int) -> MessageKey:
         return self.identity.message(channel_id, message_id)
@@ -73,7 +76,7 @@ class Reader:
             else None,
             thread=thread,
             quoted=quoted,
-            label=label_of(message.channel),
+            label=self._label(message.channel),
         )
 
     def submitted(self, interaction: discord.Interaction, text: str, at: datetime) -> Incoming:
@@ -89,7 +92,7 @@ class Reader:
             sent_at=at,
             provenance=Provenance.DISCORD_SUBMISSION,
             thread=thread,
-            label=label_of(interaction.channel),
+            label=self._label(interaction.channel),
         )
 
     def about(self, interaction: discord.Interaction, message: discord.Message, text: str, at: datetime) -> Incoming:
@@ -169,8 +172,3 @@ def has_attachment(message: discord.Message) -> bool:
 
 def is_from_a_person(message: discord.Message) -> bool:
     return not message.author.bot and message.webhook_id is None and message.type in ANSWERED_TYPES
-
-
-def label_of(channel: AnyChannel) -> str | None:
-    name = getattr(channel, "name", None)
-    return f"#{name}" if name else None

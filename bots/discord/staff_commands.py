@@ -145,6 +145,11 @@ def _slang_group(client: NocapClient) -> app_commands.Group:
     async def block(interaction: Interaction, word: str) -> None:
         await review(interaction, word, SlangStatus.BLOCKED)
 
+    @group.command(description="Moderators: a word that is no slang; I may say it")
+    @app_commands.describe(word="The word")
+    async def dismiss(interaction: Interaction, word: str) -> None:
+        await review(interaction, word, SlangStatus.DISMISSED)
+
     @group.command(description="Moderators: words that wait for review")
     async def queue(interaction: Interaction) -> None:
         async def waiting() -> Said:

@@ -19,7 +19,8 @@ REACTIONS = {
     **dict.fromkeys("🤡🥴😐🥱🙈🤓", Vote.CRINGE),
 }
 """Reactions that say something about an answer; all others are let be."""
-REVIEWS = {"a": SlangStatus.APPROVED, "b": SlangStatus.BLOCKED}
+REVIEWS = {"a": SlangStatus.APPROVED, "b": SlangStatus.BLOCKED, "d": SlangStatus.DISMISSED}
+REVIEW_MARKS = {"a": "✅", "d": "💤", "b": "🚫"}
 VERDICTS = {"u": "upheld", "d": "dismissed"}
 CANCEL = ("cancel", "x")
 DATA_BYTES = 64
@@ -76,9 +77,9 @@ def purge() -> InlineKeyboardMarkup:
 
 
 def slang_queue(terms: Sequence[str]) -> InlineKeyboardMarkup | None:
-    """Approve or block; a term too long for a button is reviewed by its command."""
+    """Approve, dismiss or block; a term too long for a button is reviewed by its command."""
     fitting = [term for term in terms if len(f"s:a:{term}".encode()) <= DATA_BYTES]
-    rows = [[(f"✅ {term}", f"s:a:{term}"), (f"🚫 {term}", f"s:b:{term}")] for term in fitting]
+    rows = [[(f"{mark} {term}", f"s:{code}:{term}") for code, mark in REVIEW_MARKS.items()] for term in fitting]
     return _rows(*rows) if rows else None
 
 

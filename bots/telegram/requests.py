@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import aiohttp
 import structlog
-from telegram.error import BadRequest, NetworkError, TelegramError, TimedOut
+from telegram.error import BadRequest, NetworkError, RetryAfter, TelegramError, TimedOut
 from telegram.ext import AIORateLimiter
 
 Result = TypeVar("Result")
@@ -16,6 +17,7 @@ Callback = Callable[..., Coroutine[Any, Any, Any]]
 
 RETRY_PAUSES_SECONDS = (0.5, 2.0, 8.0)
 FLOOD_RETRIES = 5
+FLOOD_MARGIN_SECONDS = 0.1
 PER_MINUTE_AND_GROUP = 20.0
 # Counted against the limits; reads, typing and drafts are not messages.
 _COUNTED = ("send", "edit", "copy", "forward")
@@ -23,10 +25,15 @@ _FREE = ("sendChatAction", "sendMessageDraft")
 
 
 class MessageLimiter(AIORateLimiter):
-    """PTB's limiter, for what Telegram counts: else a typing indicator would use up a group's twenty messages."""
+    """PTB's limiter, for what Telegram counts: else a typing indicator would use up a group's twenty messages.
+
+    A chat that Telegram tells to wait holds back nobody else; PTB's own retries would stop every chat.
+    """
 
     def __init__(self, per_second: float, per_minute_and_group: float = PER_MINUTE_AND_GROUP) -> None:
-        super().__init__(overall_max_rate=per_second, group_max_rate=per_minute_and_group, max_retries=FLOOD_RETRIES)
+        super().__init__(overall_max_rate=per_second, group_max_rate=per_minute_and_group)
+        self._waiting: dict[object, float] = {}
+        """Until when (monotonic) each chat with a flood limit may not be sent to."""
 
     async def process_request(
         self,
@@ -39,7 +46,26 @@ class MessageLimiter(AIORateLimiter):
     ) -> Any:
         if endpoint in _FREE or not endpoint.startswith(_COUNTED):
             return await callback(*args, **kwargs)
-        return await super().process_request(callback, args, kwargs, endpoint, data, rate_limit_args)
+        chat_id = data.get("chat_id")
+        group = chat_id if isinstance(chat_id, int) and chat_id < 0 else False
+        for attempt in range(FLOOD_RETRIES + 1):
+            await self._wait_for(chat_id)
+            try:
+                return await self._run_request(
+                    chat=True, group=group, allow_paid_broadcast=False, callback=callback, args=args, kwargs=kwargs
+                )
+            except RetryAfter as flood:
+                if attempt == FLOOD_RETRIES:
+                    raise
+                self._hold(chat_id, flood._retry_after.total_seconds() + FLOOD_MARGIN_SECONDS)
+        raise AssertionError("the last try returns or raises")
+
+    def _hold(self, chat: object, seconds: float) -> None:
+        now = time.monotonic()
+        self._waiting = {one: until for one, until in self._waiting.items() if until > now} | {chat: now + seconds}
+
+    async def _wait_for(self, chat: object) -> None:
+        await asyncio.sleep(self._waiting.get(chat, 0.0) - time.monotonic())
 
 
 async def sent_once(request: Callable[[], Awaitable[Result]]) -> Result:

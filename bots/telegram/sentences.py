@@ -22,7 +22,7 @@ For this chat's administrators:
 /channel mode mention, always or off
 /channel collect on or off, /channel duels on or off
 /channel voice NAME, /channel purge
-/slang queue, /slang approve TERM: MEANING, /slang block TERM
+/slang queue, /slang approve TERM: MEANING, /slang dismiss TERM (no slang), /slang block TERM (never said)
 /reports"""
 
 OPERATOR_HELP = "/nocap status, retrain now, runs, gates RUN, adapters, rollback [ADAPTER], promote ADAPTER"

@@ -19,7 +19,7 @@ from nocap.errors import InputError
 
 Say = Callable[[Message, str, InlineKeyboardMarkup | None], Awaitable[None]]
 _SWITCH = {"on": True, "off": False}
-_REVIEWS = {"approve": SlangStatus.APPROVED, "block": SlangStatus.BLOCKED}
+_REVIEWS = {"approve": SlangStatus.APPROVED, "block": SlangStatus.BLOCKED, "dismiss": SlangStatus.DISMISSED}
 
 
 class StaffCommands:

@@ -1,4 +1,4 @@
-"""`nocap slang list|approve|block`: the glossary and its review queue."""
+"""`nocap slang list|approve|block|dismiss`: the glossary and its review queue."""
 
 from __future__ import annotations
 
@@ -50,7 +50,15 @@ def approve(
 
 @app.command()
 def block(context: typer.Context, term: str, voice: VoiceOption = None) -> None:
-    """Keep a term out of the glossary and out of the detector's queue."""
+    """Keep the bot from ever saying a term; it is not proposed again."""
     call = invocation(context)
     call.actions.review_slang(call.voice(voice), term, SlangStatus.BLOCKED)
     typer.echo(f"{term} is blocked.")
+
+
+@app.command()
+def dismiss(context: typer.Context, term: str, voice: VoiceOption = None) -> None:
+    """Take an ordinary word out of the review queue for good; the bot may say it."""
+    call = invocation(context)
+    call.actions.review_slang(call.voice(voice), term, SlangStatus.DISMISSED)
+    typer.echo(f"{term} is dismissed.")

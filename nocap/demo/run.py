@@ -166,19 +166,16 @@ class _Demo:
         self._console.print(f"  {run.state}: {run.reason}", markup=False)
 
     def _review_slang(self) -> None:
-        """The simulated moderator: approves what members really mean as slang, and leaves the rest unreviewed.
-
-        Blocking it would keep the bot from ever saying the word, and most of it are ordinary subjects.
-        """
+        """The simulated moderator: approves what members really mean as slang, and dismisses ordinary words."""
         meanings = {term.text: term for term in TERMS}
         for row in self._actions.slang_terms(self._world.voice, SlangStatus.CANDIDATE):
-            if row.term in self._summary.terms_discovered:
-                continue
             term = meanings.get(row.term)
             self._summary.terms_discovered.append(row.term)
             if term is not None and term.is_slang:
                 self._summary.terms_real.append(row.term)
                 self._actions.review_slang(self._world.voice, row.term, SlangStatus.APPROVED, term.meaning)
+            else:
+                self._actions.review_slang(self._world.voice, row.term, SlangStatus.DISMISSED)
 
     def _forget(self) -> None:
         (member,) = self._community.with_role(Role.REVOKES)

@@ -7,7 +7,7 @@ import pytest
 
 from bots import messages
 from bots.limits import Limit, Limited
-from nocap.domain import Purpose, RunId, SlangStatus, Vote
+from nocap.domain import Purpose, RunId, RunState, SlangStatus, Vote
 from nocap.errors import (
     BackendBusy,
     BackendUnavailable,
@@ -22,6 +22,7 @@ from storage.consent import consent_state
 from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.slang import TermFinding, set_status, upsert_candidates
 from tests.bots.support import ADA, BEN, CHANNEL, START, VOICE, World
+from tests.bots.test_operations import end_a_run
 
 SENTINEL = "zebra-quartz-unmistakable"
 
@@ -66,6 +67,19 @@ async def test_trending_lists_the_freshest_first(bot: World) -> None:
         teach(bot, f"term{number}", SlangStatus.APPROVED, freshness=number / 20)
     lines = (await bot.commands.slang(CHANNEL, "trending")).splitlines()
     assert [line.split(":")[0].strip() for line in lines[1:]] == [f"term{number}" for number in range(11, 3, -1)]
+
+
+async def test_what_is_new_says_what_was_refused_and_why(bot: World) -> None:
+    teach(bot, "rizz", SlangStatus.APPROVED, "charm")
+    end_a_run(bot)
+    told = await bot.commands.whatsnew(CHANNEL)
+    assert "plain base model" in told and "New words I know: rizz." in told
+    assert "was refused" in told and "drift: It drifted too far." in told
+    bot.now += timedelta(days=1)
+    end_a_run(bot, RunState.PROMOTED)
+    lines = (await bot.commands.whatsnew(CHANNEL)).splitlines()
+    assert ["went live" in lines[1], "was refused" in lines[2], "drifted" in lines[3]] == [True, True, True]
+    assert len(lines) == 5
 
 
 async def test_the_default_answer_to_everything_is_no_and_asking_changes_nothing(bot: World) -> None:

@@ -69,14 +69,15 @@ async def test_a_term_is_reviewed_from_the_queue_and_heard_in_the_next_answer(
 ) -> None:
     with bot.database.write() as session:
         upsert_candidates(
-            session, VOICE, [TermFinding(term, 4.0, START, START, 0.5, None) for term in ("rizz", "slur")]
+            session, VOICE, [TermFinding(term, 4.0, START, START, 0.5, None) for term in ("rizz", "slur", "pizza")]
         )
     text, waiting = await moderation.slang_queue(MODERATOR, CHANNEL)
-    assert (waiting, "2 terms wait" in text) == (["rizz", "slur"], True)
+    assert (waiting, "3 terms wait" in text) == (["pizza", "rizz", "slur"], True)
     await moderation.review_slang(MODERATOR, CHANNEL, "rizz", SlangStatus.APPROVED, "charm")
     await moderation.review_slang(MODERATOR, CHANNEL, "slur", SlangStatus.BLOCKED)
-    bot.backend.models["base"] = lambda messages: ["no ", "SLUR", " here"]
-    assert (await bot.ask("hi")).text == "no **** here"
+    await moderation.review_slang(MODERATOR, CHANNEL, "pizza", SlangStatus.DISMISSED)
+    bot.backend.models["base"] = lambda messages: ["no ", "SLUR", " pizza"]
+    assert (await bot.ask("hi")).text == "no **** pizza"
     assert "rizz (charm)" in bot.backend.chats[-1]["messages"][0]["content"]
     assert (await moderation.slang_queue(MODERATOR, CHANNEL))[1] == []
     with pytest.raises(InputError, match="120"):

@@ -22,6 +22,8 @@ from aiohttp import WSMsgType, web
 from tests.fakes import discord_spec
 
 BOT, GUILD, GENERAL, RANDOM, CATEGORY, THREAD, PRIVATE_THREAD, DM = 1000, 1, 10, 11, 12, 13, 14, 20
+FAR_GUILD, FAR = 1 << 22, 30
+"""A second server, which belongs to the next shard, and its one channel."""
 ADA, BEN, MOD, OPERATOR, OTHER_BOT = 100, 101, 102, 103, 104
 ALL_PERMISSIONS, MEMBER_PERMISSIONS = "8", "104324673"
 MANAGE_CHANNELS = str(int(MEMBER_PERMISSIONS) | 1 << 4)
@@ -105,6 +107,8 @@ class FakeDiscord:
         self.token = "the-token"
         self.url = ""
         self.extra_channels: list[dict[str, Any]] = []
+        self.names = {GENERAL: "general", RANDOM: "random", CATEGORY: "category"}
+        self.is_kicked = False
         self.keeps_all = True
         """Off for soaks: requests and messages are not kept, only counted by `on_post`."""
         self.on_post: Callable[[dict[str, Any]], None] | None = None
@@ -185,12 +189,21 @@ class FakeDiscord:
         return await self._interact(user, 2, data, int(message["channel_id"]))
 
     async def dispatch(self, event: str, data: dict[str, Any], *, only: Session | None = None) -> None:
-        for session in [only] if only else list(self.sessions.values()):
+        for session in [only] if only else [one for one in self.sessions.values() if _belongs(data, one)]:
             payload = {"op": 0, "t": event, "d": self._visible(event, data, session), "s": session.sequence + 1}
             session.sequence += 1
             if self.keeps_all:
                 session.sent.append(payload)
             await self._send(session, payload)
+
+    async def kick(self) -> None:
+        """The server throws the bot out."""
+        self.is_kicked = True
+        await self.dispatch("GUILD_DELETE", {"id": str(GUILD)})
+
+    async def rename(self, channel: int, name: str) -> None:
+        self.names[channel] = name
+        await self.dispatch("CHANNEL_UPDATE", self._channel(channel))
 
     async def drop(self, *, code: int = 4000) -> None:
         """The gateway's connections break."""
@@ -246,6 +259,8 @@ class FakeDiscord:
         if needs_token and request.headers.get("Authorization") != f"Bot {self.token}":
             return _refused(401, 0, "401: Unauthorized")
         parts = path.strip("/").split("/")
+        if self.is_kicked and parts[0] == "channels" and int(parts[1]) != DM:
+            return _refused(403, 50001, "Missing Access")
         match (request.method, *parts):
             case ("GET", "users", "@me"):
                 return _json(_user(BOT))
@@ -392,18 +407,19 @@ class FakeDiscord:
         session.shard = tuple(data.get("shard", (0, 1)))  # type: ignore[assignment]
         self.sessions = {key: one for key, one in self.sessions.items() if one.shard != session.shard}
         self.sessions[session.id] = session
+        guilds = [one for one in (GUILD, FAR_GUILD)[: session.shard[1]] if _belongs({"guild_id": one}, session)]
         ready = {
             "v": 10,
             "user": _user(BOT),
-            "guilds": [{"id": str(GUILD), "unavailable": True}],
+            "guilds": [{"id": str(one), "unavailable": True} for one in guilds],
             "session_id": session.id,
             "resume_gateway_url": f"ws://{self.url}/gateway",
             "application": {"id": str(BOT), "flags": 0},
             "shard": list(session.shard),
         }
         await self.dispatch("READY", ready, only=session)
-        if (GUILD >> 22) % session.shard[1] == session.shard[0]:
-            await self.dispatch("GUILD_CREATE", self._guild(), only=session)
+        for guild in guilds:
+            await self.dispatch("GUILD_CREATE", self._guild(guild), only=session)
         return session
 
     async def _resumed(self, session: Session, data: dict[str, Any]) -> Session:
@@ -481,18 +497,19 @@ class FakeDiscord:
         """A role of its own for everyone with special permissions: role id and holder."""
         return {9000 + user: user for user in self.permissions}
 
-    def _guild(self) -> dict[str, Any]:
-        roles = [_role(GUILD, MEMBER_PERMISSIONS)]
+    def _guild(self, guild: int) -> dict[str, Any]:
+        channels = [self._channel(one) for one in (GENERAL, RANDOM, CATEGORY)] + self.extra_channels
+        roles = [_role(guild, MEMBER_PERMISSIONS)]
         roles += [_role(role, self.permissions[user]) for role, user in self._roles().items()]
         return {
-            "id": str(GUILD),
+            "id": str(guild),
             "name": "Guild",
             "owner_id": "1",
             "roles": roles,
             "emojis": [],
             "features": [],
-            "channels": [self._channel(one) for one in (GENERAL, RANDOM, CATEGORY)] + self.extra_channels,
-            "threads": [self._channel(THREAD), self._channel(PRIVATE_THREAD)],
+            "channels": channels if guild == GUILD else [self._channel(FAR)],
+            "threads": [self._channel(THREAD), self._channel(PRIVATE_THREAD)] if guild == GUILD else [],
             "members": [],
             "member_count": 5,
             "verification_level": 0,
@@ -518,9 +535,14 @@ class FakeDiscord:
     def _channel(self, channel: int) -> dict[str, Any]:
         if channel == DM:
             return {"id": str(DM), "type": 1, "recipients": [_user(ADA)], "last_message_id": None, "flags": 0}
-        base = {"id": str(channel), "guild_id": str(GUILD), "flags": 0, "position": 0, "permission_overwrites": []}
+        base = {
+            "id": str(channel),
+            "guild_id": _guild_of(channel),
+            "name": self.names.get(channel, f"channel-{channel}"),
+        }
+        base |= {"flags": 0, "position": 0, "permission_overwrites": []}
         if channel == CATEGORY:
-            return {**base, "type": 4, "name": "category"}
+            return {**base, "type": 4}
         if channel in (THREAD, PRIVATE_THREAD):
             metadata = {
                 "archived": False,
@@ -531,12 +553,10 @@ class FakeDiscord:
             kind = 11 if channel == THREAD else 12
             counts = {"message_count": 0, "member_count": 1, "total_message_sent": 0, "rate_limit_per_user": 0}
             more = {"parent_id": str(GENERAL), "owner_id": str(ADA), "thread_metadata": metadata, **counts}
-            return {**base, "type": kind, "name": "thread", **more}
-        name = {GENERAL: "general", RANDOM: "random"}.get(channel, f"channel-{channel}")
+            return {**base, "type": kind, **more}
         return {
             **base,
             "type": 0,
-            "name": name,
             "parent_id": str(CATEGORY) if channel == RANDOM else None,
             "nsfw": False,
         }
@@ -562,7 +582,7 @@ class FakeDiscord:
             **fields,
         }
         if channel != DM:
-            message |= {"guild_id": str(GUILD), "member": _member(author)}
+            message |= {"guild_id": _guild_of(channel), "member": _member(author)}
         return message
 
     def _application(self) -> dict[str, Any]:
@@ -589,6 +609,16 @@ class FakeDiscord:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _guild_of(channel: int) -> str:
+    return str(FAR_GUILD if channel == FAR else GUILD)
+
+
+def _belongs(data: dict[str, Any], session: Session) -> bool:
+    """Whether an event is the session's to hear: private ones go to the first shard."""
+    number, count = session.shard
+    return (int(data.get("guild_id") or 0) >> 22) % count == number
 
 
 def buttons(message: dict[str, Any]) -> dict[str, str]:

@@ -51,6 +51,8 @@ class Fault:
     migrate_to: int | None = None
     is_lost: bool = False
     """It is carried out, and the connection breaks before the answer."""
+    chat_id: int | None = None
+    """Only where the request is for this chat."""
 
 
 @dataclass
@@ -284,7 +286,7 @@ class FakeTelegram:
             raise Refused(Fault(401, "Unauthorized"))
         if call.method in self.lacks:
             raise Refused(Fault(404, "Not Found"))
-        fault = self.faults[call.method].popleft() if self.faults[call.method] else None
+        fault = self._fault(call)
         if fault and not fault.is_lost:
             raise Refused(fault)
         handler = getattr(self, f"_do_{call.method}", None)
@@ -292,6 +294,15 @@ class FakeTelegram:
         if fault:
             raise Refused(fault)
         return result
+
+    def _fault(self, call: Call) -> Fault | None:
+        waiting = self.faults[call.method]
+        fault = next(
+            (one for one in waiting if one.chat_id is None or str(one.chat_id) == call.params.get("chat_id")), None
+        )
+        if fault is not None:
+            waiting.remove(fault)
+        return fault
 
     # Methods
 

@@ -11,6 +11,7 @@ from storage.slang import (
     GlossaryEntry,
     TermFinding,
     WeeklyUse,
+    blocked_terms,
     glossary,
     set_status,
     term,
@@ -90,6 +91,15 @@ def test_a_review_is_written_to_the_audit_log_and_keeps_the_gloss(database: Data
         assert set_status(session, GENZ, "rizz", SlangStatus.BLOCKED, actor="mod", at=NOW).gloss == "charm"
         event = events(session, 1)[0]
         assert (event.actor, event.target, event.detail["status"]) == ("mod", "genz/rizz", "blocked")
+
+
+def test_a_dismissed_term_is_not_proposed_again_and_may_be_said(database: Database) -> None:
+    with database.write() as session:
+        upsert_candidates(session, GENZ, [RIZZ])
+        set_status(session, GENZ, "rizz", SlangStatus.DISMISSED, actor="mod", at=NOW)
+        upsert_candidates(session, GENZ, [replace(RIZZ, score=9.0)])
+        assert terms(session, GENZ, SlangStatus.CANDIDATE) == []
+        assert (glossary(session, GENZ, NOW), blocked_terms(session, GENZ)) == ([], ())
 
 
 def test_an_unknown_term_cannot_be_reviewed(database: Database) -> None:

@@ -240,7 +240,7 @@ async def test_a_moderator_sets_one_channel_or_a_whole_category_at_once(here: Di
 
 async def test_the_review_queue_works_by_buttons(here: DiscordWorld) -> None:
     with here.bot.database.write() as session:
-        found = [TermFinding(term, 4.0, START, START, 0.5, None) for term in ("no cap", "mid")]
+        found = [TermFinding(term, 4.0, START, START, 0.5, None) for term in ("no cap", "mid", "pizza")]
         upsert_candidates(session, VOICE, found)
     server = here.server
     async with here.running():
@@ -249,11 +249,12 @@ async def test_the_review_queue_works_by_buttons(here: DiscordWorld) -> None:
         by_member = await server.press(ADA, buttons(queue.message)["Approve no cap"], queue.message)
         assert "moderators" in by_member.texts[0]
         await server.press(MOD, buttons(queue.message)["Approve no cap"], queue.message)
-        last = await server.press(MOD, buttons(queue.message)["Block mid"], queue.message)
+        await server.press(MOD, buttons(queue.message)["Block mid"], queue.message)
+        last = await server.press(MOD, buttons(queue.message)["No slang: pizza"], queue.message)
         assert "No term waits" in last.texts[0]
         with here.bot.database.read() as session:
             status = {row.term: row.status for row in terms(session, VOICE)}
-        assert status == {"no cap": SlangStatus.APPROVED, "mid": SlangStatus.BLOCKED}
+        assert status == {"no cap": SlangStatus.APPROVED, "mid": SlangStatus.BLOCKED, "pizza": SlangStatus.DISMISSED}
         told = await server.command(ADA, "slang term", word="No Cap")
         assert "no cap" in told.texts[0]
 

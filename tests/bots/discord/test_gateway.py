@@ -4,13 +4,15 @@ import asyncio
 
 import discord
 import pytest
+from sqlmodel import select
 
 from bots.discord.bot import run_discord
 from bots.limits import RateLimits
 from nocap.errors import ConfigurationError
+from storage.tables import Channel
 from tests.bots.discord.conftest import DiscordWorld
 from tests.bots.test_operations import end_a_run
-from tests.fakes.discord_server import ADA, GENERAL, Fault
+from tests.fakes.discord_server import ADA, BEN, DM, FAR, GENERAL, MOD, THREAD, Fault
 
 POSTS = f"/channels/{GENERAL}/messages"
 
@@ -122,6 +124,52 @@ async def test_a_process_without_the_first_shard_registers_no_commands(here: Dis
         await server.until(lambda: server.sessions)
     assert server.identifies[0]["shard"] == [1, 2]
     assert server.commands == []
+
+
+async def test_processes_with_a_shard_each_answer_for_their_own_servers(here: DiscordWorld) -> None:
+    server = here.server
+    here.change_discord(shards=2, shard_ids=(0,))
+    async with here.running():
+        here.change_discord(shard_ids=(1,))
+        async with here.running():
+            await server.until(lambda: len(server.sessions) == 2)
+            for channel in (GENERAL, FAR, DM):
+                await server.say(ADA, "hi", channel=channel)
+            await server.until(lambda: len(server.posts()) == 3)
+            await server.drop()
+            await server.until(lambda: len(server.resumes) == 2)
+            await server.say(BEN, "hi", channel=FAR)
+            await server.until(lambda: len(server.posts(FAR)) == 2)
+    assert [len(server.posts(one)) for one in (GENERAL, FAR, DM)] == [1, 2, 1]
+    assert len(server.made("PUT", "/applications/.*/commands")) == 1
+
+
+async def test_a_server_that_throws_the_bot_out_costs_nothing_but_its_own_answers(here: DiscordWorld) -> None:
+    server = here.server
+    here.bot.backend.gate = asyncio.Event()
+    async with here.running():
+        await server.say(ADA, "hi")
+        await server.until(lambda: here.bot.backend.chats)
+        await server.kick()
+        here.bot.backend.gate.set()
+        await server.until(lambda: server.made("POST", f"/channels/{GENERAL}/messages"))
+        await server.say(ADA, "hi", channel=DM)
+        await server.until(lambda: server.posts(DM))
+    assert server.posts(GENERAL) == []
+    assert len(server.made("POST", f"/channels/{GENERAL}/messages")) == 1
+
+
+async def test_a_renamed_channel_is_the_same_channel_under_its_new_name(here: DiscordWorld) -> None:
+    server = here.server
+    async with here.running():
+        await server.command(MOD, "channel mode", mode="always")
+        await server.rename(GENERAL, "the-lounge")
+        for channel in (THREAD, GENERAL):
+            await server.say(ADA, "hi", channel=channel)
+            await server.until(lambda channel=channel: server.posts(channel))  # type: ignore[misc]
+    with here.bot.database.read() as session:
+        (row,) = session.exec(select(Channel)).all()
+    assert (row.label, row.mode) == ("#the-lounge", "always")
 
 
 async def test_the_message_content_intent_is_asked_for_only_where_the_settings_say_so(here: DiscordWorld) -> None:

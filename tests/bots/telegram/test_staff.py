@@ -100,12 +100,14 @@ async def test_in_private_a_member_decides_on_the_chat_but_not_on_the_glossary(l
 async def test_the_glossary_is_reviewed_by_command_and_by_button(live: TelegramWorld) -> None:
     group = live.telegram.group()
     group.members[live.ada.id] = "administrator"
-    found(live, "rizz", "no cap", "sus", "mid")
+    found(live, "rizz", "no cap", "sus", "mid", "pizza", "sushi")
     assert (await live.ask(group, live.ben, "/slang queue"))["text"] == ONLY_MODERATORS
     queue = await live.ask(group, live.ada, "/slang queue")
     assert await toast(live, live.telegram.press(queue, "🚫 mid", live.ben)) == ONLY_MODERATORS
     await toast(live, live.telegram.press(queue, "🚫 mid", live.ada))
     await toast(live, live.telegram.press(queue, "✅ sus", live.ada))
+    await toast(live, live.telegram.press(queue, "💤 pizza", live.ada))
+    await live.ask(group, live.ada, "/slang dismiss sushi")
     await live.ask(group, live.ada, "/slang approve rizz: charm")
     await live.ask(group, live.ada, "/slang approve no cap truly")
     assert statuses(live) == {
@@ -113,6 +115,8 @@ async def test_the_glossary_is_reviewed_by_command_and_by_button(live: TelegramW
         "no cap": ("approved", "truly"),
         "sus": ("approved", None),
         "mid": ("blocked", None),
+        "pizza": ("dismissed", None),
+        "sushi": ("dismissed", None),
     }
     assert "charm" in (await live.ask(group, live.ben, "/slang rizz"))["text"]
     assert "rizz" in (await live.ask(group, live.ben, "/slang trending"))["text"]

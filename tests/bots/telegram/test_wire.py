@@ -11,6 +11,7 @@ from bots.telegram import requests, sentences
 from bots.telegram.bot import run_telegram
 from nocap.domain import VoiceName
 from nocap.errors import ConfigurationError
+from storage.channels import get_channel
 from storage.registry import ensure_voice
 from tests.bots.support import START, World, free_port
 from tests.bots.telegram.support import TOKEN, TelegramWorld, telegram_world
@@ -79,6 +80,20 @@ async def test_a_flood_limit_is_waited_out(live: TelegramWorld) -> None:
     assert sends[1].at - sends[0].at >= 1
 
 
+async def test_a_chat_with_a_flood_limit_holds_back_no_other(live: TelegramWorld) -> None:
+    flooded, other = live.telegram.private(live.ada), live.telegram.private(live.ben)
+    limit = Fault(429, "Too Many Requests: retry after 3", retry_after=3, chat_id=flooded.id)
+    live.telegram.faults["sendMessage"].append(limit)
+    live.telegram.say(flooded, live.ada, "hi")
+    await live.telegram.until(lambda: not live.telegram.faults["sendMessage"])
+    await live.ask(other, live.ben, "hi")
+    assert live.telegram.answers(flooded) == []
+    await live.telegram.answer_in(flooded)
+    refused, free, again = live.telegram.made("sendMessage")
+    assert [one.params["chat_id"] for one in (refused, free, again)] == ["101", "102", "101"]
+    assert again.at - refused.at >= 3
+
+
 async def test_server_errors_are_tried_again(live: TelegramWorld) -> None:
     live.telegram.faults["sendMessage"].extend([Fault(502), Fault(500)])
     live.telegram.faults["getUpdates"].extend([Fault(502)])
@@ -141,6 +156,17 @@ async def test_a_group_keeps_its_settings_and_consents_as_a_supergroup(live: Tel
     assert (await live.ask(new, live.ben, "just talking"))["text"] == SAID
     await live.restart()
     assert (await live.ask(new, live.ben, "still talking"))["text"] == SAID
+
+
+async def test_a_renamed_group_is_the_same_chat_under_its_new_name(live: TelegramWorld) -> None:
+    group = live.telegram.group()
+    group.members[live.ada.id] = "administrator"
+    await live.ask(group, live.ada, "/channel mode always")
+    group.title = "the lounge"
+    assert (await live.ask(group, live.ben, "just talking"))["text"] == SAID
+    with live.bot.database.read() as session:
+        row = get_channel(session, live.channel(group))
+    assert row is not None and (row.label, row.mode) == ("the lounge", "always")
 
 
 async def test_an_answer_that_finds_its_group_moved_follows_it(live: TelegramWorld) -> None:

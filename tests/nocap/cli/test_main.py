@@ -121,6 +121,7 @@ def test_status_says_that_the_base_is_live(nocap: Run) -> None:
         (("adapters", "show", "genz-v9"), 4, "nocap adapters list"),
         (("promote", "genz-v9", "--reason", "x"), 4, "nocap adapters list"),
         (("slang", "block", "unheard"), 2, "unheard"),
+        (("slang", "dismiss", "unheard"), 2, "unheard"),
         (("no-such-command",), 2, "No such command"),
     ],
 )
