@@ -35,6 +35,7 @@ from storage.crypto import Keyring
 from storage.database import Database
 from storage.feedback import cast_vote, record_duel
 from storage.invariants import check_rows
+from storage.messages import forget_member
 from storage.outbox import FILE, VoteOutbox
 from storage.pointers import LivePointers
 from storage.registry import ensure_voice, move_pointer, register_adapter
@@ -128,6 +129,31 @@ def test_a_newer_vote_cast_elsewhere_outlives_one_that_waited(away: Away, tmp_pa
     away.proxy.mend()
     assert outbox.flush()
     assert away.votes() == {(reply, BEN): "down"}
+
+
+def test_a_vote_taken_back_elsewhere_does_not_come_back_when_an_older_one_waited(away: Away, tmp_path: Path) -> None:
+    (reply,) = answers(away.direct, 1)
+    outbox = VoteOutbox(away.proxied, tmp_path)
+    away.proxy.cut()
+    outbox.cast(reply, BEN, Vote.UP, NOW)
+    assert VoteOutbox(away.direct, tmp_path / "another machine").cast(reply, BEN, None, NOW + timedelta(seconds=1))
+    away.proxy.mend()
+    assert outbox.flush()
+    assert away.votes() == {}
+    assert outbox.cast(reply, BEN, Vote.CRINGE, NOW + timedelta(seconds=2))
+    assert away.votes() == {(reply, BEN): "cringe"}
+
+
+def test_a_vote_of_a_member_who_was_forgotten_meanwhile_does_not_come_back(away: Away, tmp_path: Path) -> None:
+    (reply,) = answers(away.direct, 1)
+    outbox = VoteOutbox(away.proxied, tmp_path)
+    away.proxy.cut()
+    outbox.cast(reply, BEN, Vote.UP, NOW)
+    with away.direct.write() as session:
+        forget_member(session, BEN, NOW + timedelta(seconds=1))
+    away.proxy.mend()
+    assert outbox.flush()
+    assert away.votes() == {}
 
 
 def test_a_vote_on_what_was_erased_meanwhile_does_not_stop_the_others(away: Away, tmp_path: Path) -> None:
