@@ -50,7 +50,7 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield warning(
             "settings",
             "There is no torch here, so retrains that are started here are refused.",
-            'set `retrain.runs_in = "worker"` and run `nocap retrain work` or `nocap schedule` where torch is installed',
+            'set `retrain.runs_in = "worker"`, and run `nocap retrain work` or `nocap schedule` where torch is',
         )
     if settings.retrain.rank > settings.inference.max_rank:
         yield problem(

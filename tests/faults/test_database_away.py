@@ -296,7 +296,9 @@ def test_a_promotion_is_seen_by_the_next_request_and_the_last_one_known_goes_on_
         )
         move_pointer(session, GENZ, AdapterName("genz-v1"), actor="test", reason="test", at=NOW)
     assert (one.read(GENZ).current, other.read(GENZ).current) == ("genz-v1", "genz-v1")
+    assert away.proxied.why_away() is None
     away.proxy.cut()
+    assert "cannot be used" in (away.proxied.why_away() or "")
     assert one.read(GENZ).current == "genz-v1"
     with pytest.raises(StorageError):
         LivePointers(away.proxied).read(GENZ)

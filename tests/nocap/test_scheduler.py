@@ -156,7 +156,7 @@ def test_a_run_left_to_a_worker_waits_until_a_scheduler_with_torch_takes_it_up(
     run = light.run(run_id)
     assert (started, light.is_alive(run), light.is_waiting(run)) == ([], False, True)
     found = [one for one in check_installation(settings(), voiced, utc_now()).findings if one.subject == "runs"]
-    assert "waits for a worker" in [one.sentence for one in found if one.level is Level.WARNING][0]
+    assert "waits for a worker" in next(one.sentence for one in found if one.level is Level.WARNING)
     launch()
     until(lambda: started == [run_id])
     run = light.run(run_id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import httpx
 import pytest
@@ -13,7 +12,7 @@ from bots.telegram.bot import run_telegram
 from nocap.domain import VoiceName
 from nocap.errors import ConfigurationError
 from storage.registry import ensure_voice
-from tests.bots.support import START, World
+from tests.bots.support import START, World, free_port
 from tests.bots.telegram.support import TOKEN, TelegramWorld, telegram_world
 from tests.fakes import telegram_spec
 from tests.fakes.backend import echoes
@@ -184,12 +183,6 @@ async def test_two_voices_in_one_process_keep_apart(world: TelegramWorld) -> Non
     assert systems[1].startswith("You are a boomer.") and systems[0] != systems[1]
     assert [first["from"]["id"], second["from"]["id"]] == [7, 8]
     assert len(world.telegram.answers(group)) == 2
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_webhook_takes_updates_that_carry_its_secret_and_no_others(world: TelegramWorld) -> None:
