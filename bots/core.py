@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from bots.commands import Commands
 from bots.conversation import Conversation
@@ -18,6 +19,13 @@ from nocap.settings import Settings
 from storage.database import Database
 
 
+class Connection:
+    """Whether the platform hears the bot at the moment: `is_up`, which its bot sets, may be asked on any thread."""
+
+    def __init__(self) -> None:
+        self.is_up: Callable[[], bool] = lambda: False
+
+
 @dataclass(frozen=True)
 class BotCore:
     settings: Settings
@@ -27,6 +35,7 @@ class BotCore:
     commands: Commands
     moderation: Moderation
     operations: Operations
+    connection: Connection = field(default_factory=Connection)
 
     def notices(self, destination: ChannelKey) -> Notices:
         """The operators' news for one chat."""

@@ -346,7 +346,7 @@ class Records:
         with suppress(StorageError):
             if not self._votes.waiting():
                 with self._database.write() as session:
-                    if present_vote(session, reply_id, member) is vote:
+                    if present_vote(session, reply_id, member) in (vote, None):  # none yet where it waits elsewhere
                         cast_vote(session, reply_id, member, None, at)
                     return
         self._votes.cast(reply_id, member, None, at)

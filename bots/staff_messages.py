@@ -115,7 +115,7 @@ def status(one: VoiceStatus) -> str:
 
 def retrain_started(run_id: RunId) -> str:
     return (
-        f"Run {run_id} has started. I'll say how it ended where I'm told to (`notice_channel`); /nocap runs shows it."
+        f"Run {run_id} is on its way. I'll say how it ended where I'm told to (`notice_channel`); /nocap runs shows it."
     )
 
 

@@ -31,7 +31,7 @@ from nocap.errors import InputError, NotPermitted, RunError
 from nocap.settings import Settings
 from nocap.voices import read_lexicon, read_prompt
 from retrain.dataset import Preview, eligible_examples, preview
-from retrain.job import is_running, start_job
+from retrain.job import WAITS_OPTION, can_train, is_running, is_waiting, start_job
 from retrain.promote import Backend, promote, rollback, start_canary
 from retrain.run_folder import read_cost
 from retrain.schedule import next_retrain
@@ -76,10 +76,13 @@ class Actions:
     def retrain_now(
         self, voice: VoiceName, *, trigger: str = "operator", options: dict[str, Any] | None = None
     ) -> RunId:
-        """The id of a new run, started in a process of its own.
+        """The id of a new run, started in a process of its own, or left to a worker where `retrain.runs_in` says so.
 
-        Raises RunError where a run of the voice is in progress already.
+        Raises RunError where a run of the voice is in progress already, or nothing here could train.
         """
+        waits = self._settings.retrain.runs_in == "worker"
+        if not waits:
+            _need_training()
         with self._database.write() as session:
             active = runs.active_run(session, voice)
             if active is not None:
@@ -93,25 +96,34 @@ class Actions:
                 trigger=trigger,
                 as_of=self._clock(),
                 incumbent=registry.deployment(session, voice).current,
-                options=options or {},
+                options=(options or {}) | ({WAITS_OPTION: True} if waits else {}),
                 permission_reference=self._settings.discord.training_permission_reference,
                 at=self._clock(),
             )
             run_id = RunId(run.id)
             audit.record_event(session, self._actor, "retrain", run_id, {"trigger": trigger}, self._clock())
-        start_job(run_id, self._settings, clock=self._clock)
+        if not waits:
+            start_job(run_id, self._settings, clock=self._clock)
         return run_id
 
     def resume(self, run_id: RunId) -> None:
-        """Starts an interrupted run again, at the stage where it stood."""
-        run = self.run(run_id)
-        if not RunState(run.state).is_over and not self.is_alive(run):
-            start_job(run_id, self._settings, clock=self._clock)
-            return
-        raise RunError(
-            f"Run {run_id} is {run.state}; only an interrupted run can be resumed."
-            " Start a new one with `nocap retrain now`."
-        )
+        """Starts a run that waits, or an interrupted one at the stage where it stood, in a process on this machine."""
+        _need_training()
+        with self._database.write() as session:
+            run = runs.get_run(session, run_id, alone=True)
+            if RunState(run.state).is_over or self.is_alive(run):
+                raise RunError(
+                    f"Run {run_id} is {run.state}; only an interrupted run can be resumed."
+                    " Start a new one with `nocap retrain now`."
+                )
+            run.pid, run.heartbeat_at = None, self._clock()
+            run.options = {name: value for name, value in run.options.items() if name != WAITS_OPTION}
+        start_job(run_id, self._settings, clock=self._clock)
+
+    def waiting_runs(self) -> list[Run]:
+        """Runs of any voice that wait for a worker or were interrupted, oldest first."""
+        with self._database.read() as session:
+            return [run for run in runs.unfinished(session) if not self.is_alive(run)]
 
     def cancel(self, run_id: RunId) -> None:
         """Asks a run to stop between two steps, or ends an interrupted one; the live adapter stays."""
@@ -138,6 +150,10 @@ class Actions:
     def is_alive(self, run: Run) -> bool:
         """Whether the run's process still works on it."""
         return is_running(run, self._clock())
+
+    def is_waiting(self, run: Run) -> bool:
+        """Whether no worker has taken the run up yet."""
+        return is_waiting(run)
 
     def report(self, run_id: RunId) -> Path:
         """The run's page. Raises RunError where it has none (yet)."""
@@ -333,6 +349,14 @@ class Actions:
             last_run=_run_line(latest[0]) if latest else None,
             next_run=next_retrain(self._settings, now),
             feedback_this_week={"up": week.up, "down": week.down, "cringe": week.cringe, "replies": week.replies},
+        )
+
+
+def _need_training() -> None:
+    if not can_train():
+        raise RunError(
+            "This environment has no torch, so it cannot train. Start the run where it is installed, or set"
+            ' `retrain.runs_in = "worker"` here and let `nocap retrain work` take it up there.'
         )
 
 

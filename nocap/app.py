@@ -20,7 +20,7 @@ import structlog
 from pydantic import SecretStr
 
 from bots.conversation import Conversation
-from bots.core import BotCore, build_core
+from bots.core import BotCore, Connection, build_core
 from inference.credentials import backend_tokens
 from inference.responder import RoutedResponder, connect
 from nocap.domain import AdapterName, Clock, VoiceName, utc_now
@@ -160,19 +160,29 @@ def configured_bots(settings: Settings) -> list[BotPlan]:
 
 
 class BotHealth:
-    """Which bots do not run at the moment, and why."""
+    """Whether the bots can do all of their work: each hears its platform, and database and backend answer."""
 
-    def __init__(self) -> None:
-        self._down: dict[str, str] = {}
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self._settings = settings
+        self._database = database
+        self._bots: dict[str, tuple[Connection, str | None]] = {}
 
-    def note(self, plan: BotPlan, cause: str | None) -> None:
-        name = f"{plan.platform} {plan.voice}"
-        self._down.pop(name, None)
-        if cause is not None:
-            self._down[name] = cause
+    def note(self, plan: BotPlan, core: BotCore, cause: str | None) -> None:
+        """That the bot runs, or why it does not."""
+        self._bots[f"{plan.platform} {plan.voice}"] = core.connection, cause
 
     def not_ready(self) -> str | None:
-        return "; ".join(f"{name}: {cause}" for name, cause in self._down.items()) or None
+        """Every reason why not; asked on any thread, and it asks database and backend."""
+        bots = dict(self._bots)
+        causes = [f"{name}: {cause}" for name, (_, cause) in bots.items() if cause]
+        causes += [f"{name}: not connected" for name, (one, cause) in bots.items() if not (cause or one.is_up())]
+        if not bots:
+            causes.append("no bot has started yet")
+        if away := self._database.why_away():
+            causes.append(away)
+        if not any(answers(self._settings, url) for url in self._settings.inference.urls):
+            causes.append(f"no inference replica answers at {', '.join(self._settings.inference.urls)}")
+        return "; ".join(causes) or None
 
 
 async def run_bots(
@@ -186,7 +196,7 @@ async def run_bots(
     if not plans:
         raise ConfigurationError("No bot is configured; set `discord.token` or `telegram.token` (docs/bots.md).")
     operators = BotOperators(database, settings, clock, lambda: live_backend(settings))
-    health = health or BotHealth()
+    health = health or BotHealth(settings, database)
     async with _connected(settings, database) as responder, asyncio.TaskGroup() as group:
         tasks = [
             group.create_task(
@@ -222,19 +232,19 @@ async def _keep_running(plan: BotPlan, core: BotCore, health: BotHealth) -> Conf
     pause_seconds = 1.0
     while True:
         started = time.monotonic()
-        health.note(plan, None)
+        health.note(plan, core, None)
         try:
             await plan.run(core, plan.token.get_secret_value())
             log.warning("ended", again_in_seconds=pause_seconds)
         except ConfigurationError as error:
             log.error("refused", cause=str(error))
-            health.note(plan, "refused")
+            health.note(plan, core, "refused")
             return error
         except Exception as error:
             # A library's own words may hold a token or a member's text; ours never do.
             cause = str(error) if isinstance(error, NocapError) else "not told here"
             log.error("failed", error=type(error).__name__, cause=cause, again_in_seconds=pause_seconds)
-        health.note(plan, "starts again")
+        health.note(plan, core, "starts again")
         if time.monotonic() - started > LONGEST_BOT_PAUSE_SECONDS:
             pause_seconds = 1.0
         await asyncio.sleep(pause_seconds)
@@ -264,6 +274,16 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
 def is_ready(url: str) -> bool:
     try:
         return httpx.get(f"{url}/ready", timeout=2.0).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def answers(settings: Settings, url: str) -> bool:
+    """Whether the replica at `url` can answer now, as far as its dialect tells."""
+    if settings.inference.backend == "embedded":
+        return is_ready(url)
+    try:
+        return httpx.get(f"{url}/health", timeout=2.0).status_code < 500
     except httpx.HTTPError:
         return False
 

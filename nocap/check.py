@@ -18,12 +18,12 @@ from nocap.domain import AdapterStatus, RunState
 from nocap.errors import AdapterError, KeyMismatchError
 from nocap.findings import Finding, ok, problem, warning
 from nocap.settings import Settings
-from retrain.job import is_running
+from retrain.job import is_running, is_waiting
 from retrain.promote import verify_registered
 from storage import registry
 from storage.database import Database
 from storage.invariants import check_rows, digest
-from storage.runs import UNFINISHED
+from storage.runs import unfinished
 from storage.tables import Adapter, Message, Run
 
 SAMPLED_TEXTS = 200
@@ -105,7 +105,13 @@ def _kept_adapters(session: Session, settings: Settings) -> Finding:
 
 
 def _runs(session: Session, now: datetime) -> Finding:
-    for run in session.exec(select(Run).where(col(Run.state).in_(UNFINISHED))):
+    for run in unfinished(session):
+        if is_waiting(run):
+            return warning(
+                "runs",
+                f"Run {run.id} waits for a worker since {run.created_at:%Y-%m-%d %H:%M} UTC.",
+                "`nocap retrain work` takes it up where torch is installed; so does a running scheduler there",
+            )
         if not is_running(run, now):
             return problem(
                 "runs",

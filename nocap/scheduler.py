@@ -6,12 +6,9 @@ import os
 import socket
 import threading
 from collections import Counter
-from importlib.util import find_spec
 
 import structlog
 from prometheus_client import Gauge
-from sqlalchemy import text
-from sqlmodel import col, select
 
 from nocap.actions import Actions
 from nocap.app import canary_phases, live_backend
@@ -19,13 +16,11 @@ from nocap.domain import Clock, RunId, utc_now
 from nocap.errors import NocapError, NotPermitted
 from nocap.settings import Settings
 from nocap.upkeep import keep_up_or_log
-from retrain.job import is_running
+from retrain.job import can_train
 from retrain.schedule import build_scheduler
 from retrain.trial import look_forever
 from storage.database import Database
 from storage.leases import lease, renew
-from storage.runs import UNFINISHED
-from storage.tables import Run
 
 LEASE = "scheduler"
 LEASE_SECONDS = 30.0
@@ -71,12 +66,7 @@ class Scheduler:
 
     def not_ready(self) -> str | None:
         """Why it could not work if it led; a scheduler that stands by is ready."""
-        try:
-            with self._database.read() as session:
-                session.connection().execute(text("SELECT 1"))
-        except NocapError as error:
-            return str(error)
-        return None
+        return self._database.why_away()
 
     def _lead(self) -> None:
         """Works until it is stopped or the lease can no longer be renewed."""
@@ -118,19 +108,13 @@ class Scheduler:
         look_forever(phases, over.wait, self._settings.canary.check_seconds)
 
     def _resume_interrupted(self) -> None:
-        """Only where this environment can train: elsewhere the run would fail instead of waiting."""
+        """And takes up what waits for a worker; only where this environment can train."""
         if not can_train():
             return
-        with self._database.read() as session:
-            unfinished = session.exec(select(Run).where(col(Run.state).in_(UNFINISHED))).all()
-        for run in unfinished:
+        for run in self._actions.waiting_runs():
             run_id = RunId(run.id)
-            if is_running(run, self._clock()) or self._resumes[run_id] >= MAX_RESUMES:
+            if self._resumes[run_id] >= MAX_RESUMES:
                 continue
             self._resumes[run_id] += 1
             log.warning("run resumed", run=run_id, stage=run.stage, time=self._resumes[run_id])
             self._actions.resume(run_id)
-
-
-def can_train() -> bool:
-    return all(find_spec(name) is not None for name in ("torch", "trl"))

@@ -61,12 +61,16 @@ class ModelSettings(Section):
     base: str = "embedded"
     """`embedded`, a local folder, or a hub name such as `Qwen/Qwen2.5-7B-Instruct`."""
     quantization: Literal["nf4", "none"] = "nf4"
-    """How the base is held while training and serving; NF4 with double quantisation (Dettmers et al. 2023)."""
+    """How the base is held while training, and while serving unless `inference.quantization` says otherwise; NF4 with
+    double quantisation (Dettmers et al. 2023)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 class InferenceSettings(Section):
     backend: Literal["embedded", "vllm", "tgi", "openai"] = "embedded"
+    quantization: Literal["nf4", "none"] | None = None
+    """How the base is held where it serves, which is how gates measure; none means as `model.quantization`. vLLM holds
+    it in bf16: `none`."""
     model_name: str = "{adapter}"
     """What the backend calls an adapter; `{adapter}` stands for its name."""
     base_model_name: str | None = None
@@ -128,6 +132,9 @@ class ChatSettings(Section):
 class RetrainSettings(Section):
     schedule: str | None = "0 4 * * 1"
     """Crontab in UTC; none means by operators only."""
+    runs_in: Literal["process", "worker"] = "process"
+    """Where a run that is started here works: in a process beside, or wherever `nocap retrain work` or a scheduler that
+    has torch takes it up; until then it waits in the database."""
     after_new_rows: int | None = None
     """Also start once so many more rows may train than the last run knew; looked at every hour."""
     window_days: int = 28
@@ -304,7 +311,7 @@ class TelegramSettings(Section):
     """Public address that Telegram calls; none means long polling."""
     webhook_host: str = "127.0.0.1"
     """Where the webhook listens, behind the proxy that ends TLS."""
-    webhook_port: int = 8653
+    webhook_port: int = 8660
     webhook_secret: SecretStr | None = None
     """Sent by Telegram with every update; none means that one is derived from the key file."""
 
@@ -369,6 +376,11 @@ class Settings(BaseSettings):
             file_secret_settings, secrets_dir=secrets, secrets_nested_delimiter="__", env_prefix="NOCAP_"
         )
         return env_settings, files, init_settings
+
+    @property
+    def served_quantization(self) -> Literal["nf4", "none"]:
+        """How the base is held where it answers members, and where answers are measured."""
+        return self.inference.quantization or self.model.quantization
 
     @property
     def database_url(self) -> str:

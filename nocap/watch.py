@@ -42,7 +42,7 @@ def watch_run(actions: Actions, runs_dir: Path, run_id: RunId, console: Console)
             _show(bars, tasks, run, read_progress(runs_dir, run_id))
             if RunState(run.state).is_over:
                 return run
-            if not actions.is_alive(run):
+            if not (actions.is_alive(run) or actions.is_waiting(run)):
                 raise RunError(
                     f"Run {run_id} was interrupted at {run.stage}; go on with `nocap retrain resume {run_id}`."
                 )

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,7 @@ STARTING_SECONDS = 120.0
 """A process that has not reported by then is taken for dead."""
 MAX_SNAPSHOTS = 5
 HOST_OPTION = "host"
+WAITS_OPTION = "waits_for_worker"
 PROCESS_ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 """No telemetry; and compute threads that wait asleep: spinning ones made a shared CPU six to twenty times slower."""
 
@@ -67,12 +69,22 @@ def start_job(run_id: RunId, settings: Settings, *, clock: Clock = utc_now) -> s
         )
 
 
+def can_train() -> bool:
+    """Whether what training needs is installed here."""
+    return all(find_spec(name) is not None for name in ("torch", "trl"))
+
+
+def is_waiting(run: Run) -> bool:
+    """Whether the run was asked for where runs are left to a worker, and none has taken it up yet."""
+    return not RunState(run.state).is_over and run.pid is None and bool(run.options.get(WAITS_OPTION))
+
+
 def is_running(run: Run, now: datetime) -> bool:
-    """Whether a process works on the run; an unfinished run without one was interrupted and can be resumed."""
-    if RunState(run.state).is_over:
+    """Whether a process works on the run; an unfinished run without one waits or was interrupted: it can be resumed."""
+    if RunState(run.state).is_over or is_waiting(run):
         return False
     if run.pid is None:
-        return abs(now - run.created_at) < timedelta(seconds=STARTING_SECONDS)
+        return abs(now - (run.heartbeat_at or run.created_at)) < timedelta(seconds=STARTING_SECONDS)
     if run.options.get(HOST_OPTION) == socket.gethostname():
         return _is_job(run.pid, run.id)
     return run.heartbeat_at is not None and abs(now - run.heartbeat_at) < timedelta(seconds=LEASE_SECONDS)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from nocap.domain import BASE, AdapterName, AdapterStatus, VoiceName
-from nocap.errors import AdapterError
+from nocap.errors import AdapterError, RunError
 from nocap.settings import Settings
 from retrain.promote import Backend, rollback
 from storage import registry, runs
@@ -78,8 +78,11 @@ def _retire(
         moved_to = _go_back(database, settings, voice, AdapterName(live), deadlines.keys(), backend(), actor, at)
         live = moved_to
     elif live in deadlines and busy is None and _is_retrain_due(database, voice, marked, at):
-        start(voice)
-        started = True
+        try:
+            start(voice)
+            started = True
+        except RunError as error:  # the deadline holds all the same
+            log.warning("no clean retrain was started", voice=voice, reason=str(error))
     gone = [
         AdapterName(name)
         for name, deadline in deadlines.items()

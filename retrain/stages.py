@@ -234,7 +234,7 @@ def take_measurements(context: StageContext) -> Outcome | None:
         lexicon = voice_terms(session, VoiceName(run.voice), run.as_of)
     plan = MeasurePlan(
         base_path=settings.base_path,
-        quantization=settings.model.quantization,
+        quantization=settings.served_quantization,
         device=settings.model.device,
         system_prompt=context.system_prompt(),
         challenger=settings.adapters_dir / run.challenger,

@@ -92,7 +92,9 @@ def train_preferences(context: StageContext) -> None:
         last = _go_on(context, name, last, DUELS, train_on_duels, snapshot.preferences.pairs)
     output = context.settings.adapters_dir / name
     copy_adapter(_step(context, last), output)
-    write_golden(context.folder, golden_answers(*_base(context), context.voice().system_prompt, name, output))
+    base, _, device = _base(context)
+    served = context.settings.served_quantization
+    write_golden(context.folder, golden_answers(base, served, device, context.voice().system_prompt, name, output))
     register(context, name)
     shutil.rmtree(context.folder / run_folder.STEPS, ignore_errors=True)
     gc.collect()

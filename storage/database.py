@@ -70,6 +70,15 @@ class Database:
         with self._translated(), Session(self._engine, expire_on_commit=False) as session, session.begin():
             yield session
 
+    def why_away(self) -> str | None:
+        """One sentence where it does not answer at the moment; None where it does."""
+        try:
+            with self.read() as session:
+                session.connection().execute(select(1))
+        except StorageError as error:
+            return str(error)
+        return None
+
     def upgrade(self) -> None:
         """Brings the schema to the newest revision in one transaction; does nothing where it is there already."""
         if self._file is not None:

@@ -25,7 +25,7 @@ from nocap.errors import InputError
 from nocap.text.scrub import scrub
 from storage._sql import lock_texts, upsert
 from storage.consent import has_consent
-from storage.tables import Channel, Duel, DuelVote, Feedback, Reply, Tombstone
+from storage.tables import Channel, Duel, DuelVote, Feedback, Reply, Tombstone, WithdrawnVote
 
 
 @dataclass(slots=True)
@@ -115,14 +115,21 @@ def cast_vote(
 ) -> None:
     """Sets the member's one vote on a reply, or withdraws it (None). Raises InputError for an unknown reply.
 
-    A vote that comes late (`only_if_newer`) leaves one alone that was cast after it.
+    A vote that comes late (`only_if_newer`) changes nothing where the member voted, took the vote back or was
+    forgotten after it.
     """
     if session.get(Reply, reply_id) is None:
         raise InputError(f"There is no reply {reply_id} to vote on; vote on a newer one.")
     if vote is None:
         mine = [col(Feedback.reply_id) == reply_id, col(Feedback.member) == member]
         session.execute(delete(Feedback).where(*mine, *([col(Feedback.at) <= at] if only_if_newer else [])))
+        taken_back = {"reply_id": reply_id, "member": member, "at": at}
+        upsert(session, WithdrawnVote, taken_back, key=("reply_id", "member"), where=col(WithdrawnVote.at) < at)
         return
+    if only_if_newer:
+        taken_back_later = session.get(WithdrawnVote, (reply_id, member))
+        if _forgotten_since(session, member, at) or (taken_back_later is not None and taken_back_later.at > at):
+            return
     row = {"reply_id": reply_id, "member": member, "vote": vote, "at": at}
     upsert(session, Feedback, row, key=("reply_id", "member"), where=col(Feedback.at) <= at if only_if_newer else None)
 
@@ -182,6 +189,8 @@ def cast_duel_vote(
     """Sets the member's one vote in a duel, as `cast_vote` does. Raises InputError for an unknown duel."""
     if session.get(Duel, duel_id) is None:
         raise InputError(f"There is no duel {duel_id} to vote on; start a new one.")
+    if only_if_newer and _forgotten_since(session, member, at):
+        return
     row = {"duel_id": duel_id, "member": member, "choice": choice, "at": at}
     upsert(session, DuelVote, row, key=("duel_id", "member"), where=col(DuelVote.at) <= at if only_if_newer else None)
 
@@ -226,6 +235,11 @@ def duel_score(session: Session, voice: VoiceName, challenger: AdapterName, incu
     for left, choice, count in rows:
         score[_outcome(DuelChoice(choice), challenger_is_left=left == challenger)] += count
     return DuelScore(**score)
+
+
+def _forgotten_since(session: Session, member: MemberKey, at: datetime) -> bool:
+    forgotten = session.get(Tombstone, member)
+    return forgotten is not None and at <= forgotten.at
 
 
 def _outcome(choice: DuelChoice, *, challenger_is_left: bool) -> str:

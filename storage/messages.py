@@ -29,6 +29,7 @@ from storage.tables import (
     Reply,
     Report,
     Tombstone,
+    WithdrawnVote,
 )
 
 CHUNK_ROWS = 1000
@@ -177,6 +178,7 @@ def forget_member(session: Session, member: MemberKey, at: datetime) -> ErasureR
     replies, duels = _empty_answers(session, col(Reply.prompt_member) == member, col(Duel.prompt_member) == member)
     session.execute(delete(Report).where(col(Report.member) == member))
     session.execute(delete(ConsentAsk).where(col(ConsentAsk.member) == member))
+    session.execute(delete(WithdrawnVote).where(col(WithdrawnVote.member) == member))
     return ErasureReceipt(
         messages=_changed(session, delete(Message).where(col(Message.member) == member)),
         replies=replies,
@@ -195,6 +197,7 @@ def export_member(session: Session, member: MemberKey) -> dict[str, Any]:
         "messages": _dump(session, Message, Message.member == member),
         "replies": _dump(session, Reply, Reply.prompt_member == member),
         "votes": _dump(session, Feedback, Feedback.member == member),
+        "withdrawn_votes": _dump(session, WithdrawnVote, WithdrawnVote.member == member),
         "duels": _dump(session, Duel, Duel.prompt_member == member),
         "duel_votes": _dump(session, DuelVote, DuelVote.member == member),
         "reports": _dump(session, Report, Report.member == member),

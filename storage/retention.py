@@ -15,7 +15,7 @@ from nocap.settings import Settings
 from storage import registry
 from storage._sql import lock_texts
 from storage.database import Database
-from storage.tables import Duel, DuelVote, Feedback, Message, Reply, Run
+from storage.tables import Duel, DuelVote, Feedback, Message, Reply, Run, WithdrawnVote
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +96,7 @@ def _votes(session: Session, before: datetime | None, dry_run: bool) -> int:
     count = _delete(session, Feedback, col(Feedback.at) < before, dry_run)
     count += _delete(session, DuelVote, col(DuelVote.at) < before, dry_run)
     if not dry_run:
+        session.execute(delete(WithdrawnVote).where(col(WithdrawnVote.at) < before))
         for table, votes, link in ((Reply, Feedback, Feedback.reply_id), (Duel, DuelVote, DuelVote.duel_id)):
             has_vote = select(votes.id).where(link == table.id).exists()
             session.execute(delete(table).where(col(table.at) < before, ~has_vote))

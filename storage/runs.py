@@ -56,9 +56,9 @@ def create_run(
     return run
 
 
-def get_run(session: Session, run_id: RunId | str) -> Run:
-    """Raises RunError for an unknown id."""
-    run = session.get(Run, run_id)
+def get_run(session: Session, run_id: RunId | str, *, alone: bool = False) -> Run:
+    """With `alone` nobody else changes it until this transaction ends. Raises RunError for an unknown id."""
+    run = session.get(Run, run_id, with_for_update=alone)
     if run is None:
         raise RunError(f"There is no run {run_id}; `nocap retrain status` shows the latest.")
     return run
@@ -67,6 +67,11 @@ def get_run(session: Session, run_id: RunId | str) -> Run:
 def active_run(session: Session, voice: VoiceName) -> Run | None:
     """The voice's run that is queued or running, if any; a voice never has two."""
     return session.exec(select(Run).where(Run.voice == voice, col(Run.state).in_(UNFINISHED))).first()
+
+
+def unfinished(session: Session) -> list[Run]:
+    """Every voice's run that is queued or running, oldest first."""
+    return list(session.exec(select(Run).where(col(Run.state).in_(UNFINISHED)).order_by(col(Run.created_at))))
 
 
 def latest_runs(session: Session, voice: VoiceName, limit: int) -> list[Run]:

@@ -155,6 +155,16 @@ class Feedback(SQLModel, table=True):
     at: datetime = _moment(index=True)
 
 
+class WithdrawnVote(SQLModel, table=True):
+    """That a member took a vote back: an older one that waited on some machine's disk must not come after that."""
+
+    __tablename__ = "withdrawn_vote"
+
+    reply_id: int = Field(primary_key=True, foreign_key="reply.id", ondelete="CASCADE")
+    member: str = Field(primary_key=True, index=True)
+    at: datetime = _moment()
+
+
 class Duel(SQLModel, table=True):
     """Two hidden adapters' answers to one prompt."""
 

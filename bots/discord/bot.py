@@ -102,6 +102,10 @@ class NocapClient(discord.AutoShardedClient):
                 task.cancel()
         await super().close()
 
+    def is_heard(self) -> bool:
+        """Whether every shard of this process has its gateway connection."""
+        return self.is_ready() and not any(shard.is_closed() for shard in self.shards.values())
+
     async def on_ready(self) -> None:
         self._log.info("ready", user=str(self.user), servers=len(self.guilds), shards=self.shard_count)
 
@@ -292,6 +296,7 @@ async def run_discord(core: BotCore, token: str) -> None:
     """Runs until cancelled. Raises ConfigurationError for a refused token or intent."""
     discord.http.Route.BASE = core.settings.discord.api_base.rstrip("/")
     client = NocapClient(core)
+    core.connection.is_up = client.is_heard
     try:
         async with client:
             await client.start(token)

@@ -86,6 +86,7 @@ async def run_telegram(core: BotCore, token: str, limiter: MessageLimiter | None
 async def running(core: BotCore, token: str, limiter: MessageLimiter | None = None) -> AsyncIterator[TelegramBot]:
     """The bot at work. Updates that come in while nothing runs wait at Telegram, for up to a day."""
     base = core.settings.telegram.base_url.rstrip("/").removesuffix("/bot")
+    updates = AiohttpRequest(1, read_seconds=POLL_SECONDS + 15.0)
     application = (
         ApplicationBuilder()
         .token(token)
@@ -93,7 +94,7 @@ async def running(core: BotCore, token: str, limiter: MessageLimiter | None = No
         .base_file_url(f"{base}/file/bot")
         .rate_limiter(limiter or MessageLimiter(core.settings.telegram.messages_per_second))
         .request(AiohttpRequest(CONNECTIONS, read_seconds=20.0))
-        .get_updates_request(AiohttpRequest(1, read_seconds=POLL_SECONDS + 15.0))
+        .get_updates_request(updates)
         .concurrent_updates(CONCURRENT_UPDATES)
         .job_queue(None)
         .build()
@@ -111,6 +112,7 @@ async def running(core: BotCore, token: str, limiter: MessageLimiter | None = No
         await application.start()
         try:
             await bot.listen(token)
+            core.connection.is_up = lambda: bot.is_called or updates.has_answered_within(2 * POLL_SECONDS)
             yield bot
         finally:
             await bot.stop()
@@ -153,6 +155,12 @@ class TelegramBot:
     def me(self) -> User:
         user: User = self._application.bot.bot
         return user
+
+    @property
+    def is_called(self) -> bool:
+        """Whether Telegram calls the webhook that was agreed with it."""
+        updater = self._application.updater
+        return self._core.settings.telegram.webhook_url is not None and updater is not None and updater.running
 
     async def listen(self, token: str) -> None:
         """By long polling, or by the webhook that the settings name."""

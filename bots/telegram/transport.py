@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -22,6 +23,7 @@ class AiohttpRequest(BaseRequest):
         self._connections = connections
         self._read_seconds = read_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._answered_at = float("-inf")
 
     @property
     def read_timeout(self) -> float:
@@ -32,6 +34,10 @@ class AiohttpRequest(BaseRequest):
             connector = aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=KEEP_ALIVE_SECONDS)
             cookies = aiohttp.DummyCookieJar()
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=cookies)
+
+    def has_answered_within(self, seconds: float) -> bool:
+        """Whether the server has granted a request in the last `seconds`."""
+        return time.monotonic() - self._answered_at < seconds
 
     async def shutdown(self) -> None:
         if self._session is not None:
@@ -56,7 +62,10 @@ class AiohttpRequest(BaseRequest):
             async with self._session.request(
                 method, url, data=_body(request_data), timeout=timeout, proxy=_proxy(URL(url).origin())
             ) as response:
-                return response.status, await response.read()
+                content = await response.read()
+                if response.ok:
+                    self._answered_at = time.monotonic()
+                return response.status, content
         except TimeoutError as error:
             raise TimedOut(str(error) or None) from error
         except aiohttp.ClientError as error:

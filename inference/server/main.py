@@ -34,7 +34,7 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
 
     limits = settings.inference
     listening = _bound_socket(limits.host, limits.port)
-    base = load_base(settings.base_path, quantization=settings.model.quantization, device=settings.model.device)
+    base = load_base(settings.base_path, quantization=settings.served_quantization, device=settings.model.device)
     engine = Engine(
         base,
         max_batch=limits.max_batch,

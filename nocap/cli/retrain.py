@@ -1,4 +1,4 @@
-"""`nocap retrain now|preview|status|cancel|resume`."""
+"""`nocap retrain now|preview|dataset|status|cancel|resume|work`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from nocap.cli.context import Invocation, VoiceOption, invocation
 from nocap.cli.output import AsJson, console, print_fields, print_json, print_table, show
 from nocap.domain import RunId, RunState
+from nocap.errors import RunError
 
 app = typer.Typer(help="Train, gate and promote a new adapter.", no_args_is_help=True)
 
@@ -33,9 +34,11 @@ def now(
     call = invocation(context)
     run_id = call.actions.retrain_now(call.voice(voice))
     if wait:
-        _follow(call, run_id, as_json)
-    elif as_json:
+        raise typer.Exit(_exit_code(_follow(call, run_id, as_json)))
+    if as_json:
         print_json({"run": run_id})
+    elif call.actions.is_waiting(call.actions.run(run_id)):
+        typer.echo(f"Run {run_id} waits for a worker: `nocap retrain work` where torch is installed takes it up.")
     else:
         typer.echo(f"Run {run_id} has started; `nocap retrain status` shows it.")
 
@@ -123,12 +126,24 @@ def resume(
     call.actions.resume(run_id)
     typer.echo(f"Run {run_id} goes on.")
     if wait:
-        _follow(call, run_id, as_json=False)
+        raise typer.Exit(_exit_code(_follow(call, run_id, as_json=False)))
+
+
+@app.command()
+def work(context: typer.Context) -> None:
+    """Take up the run that waits or was interrupted, until it is over; exit 0 unless it failed, or if there is none."""
+    call = invocation(context)
+    waiting = call.actions.waiting_runs()
+    if not waiting:
+        typer.echo("No run waits.")
+        return
+    run_id = RunId(waiting[0].id)
+    call.actions.resume(run_id)
+    if _follow(call, run_id, as_json=False) is RunState.FAILED:
+        raise typer.Exit(RunError.exit_code)
 
 
 def _chosen(call: Invocation, run: str | None, voice: str | None) -> RunId:
-    from nocap.errors import RunError
-
     if run:
         return RunId(run)
     newest = call.actions.runs(call.voice(voice), limit=1)
@@ -137,8 +152,8 @@ def _chosen(call: Invocation, run: str | None, voice: str | None) -> RunId:
     return RunId(newest[0].id)
 
 
-def _follow(call: Invocation, run_id: RunId, as_json: bool) -> None:
-    """Shows the stages until the run is over, then how it ended; exits by that."""
+def _follow(call: Invocation, run_id: RunId, as_json: bool) -> RunState:
+    """Shows the stages until the run is over, then how it ended."""
     from nocap.watch import watch_run
 
     row = watch_run(call.actions, call.settings.runs_dir, run_id, console(stderr=True))
@@ -147,7 +162,7 @@ def _follow(call: Invocation, run_id: RunId, as_json: bool) -> None:
     else:
         typer.echo(f"{row.state}: {row.reason}")
         typer.echo(f"cost: {_cost(row.cost)}; report: nocap report {run_id}")
-    raise typer.Exit(_exit_code(RunState(row.state)))
+    return RunState(row.state)
 
 
 def _exit_code(state: RunState) -> int:

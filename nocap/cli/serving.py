@@ -51,7 +51,7 @@ def bots(context: typer.Context) -> None:
     from nocap.observability.server import status_server
 
     call = invocation(context)
-    metrics, health = call.settings.metrics, BotHealth()
+    metrics, health = call.settings.metrics, BotHealth(call.settings, call.database)
     with status_server(metrics.host, metrics.bots_port, health.not_ready):
         asyncio.run(until_signal(run_bots(call.settings, call.database, health=health)))
 

@@ -29,6 +29,7 @@ OUR_PACKAGES = ("bots", "inference", "nocap", "retrain", "storage")
 
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
+    from retrain.job import can_train
     from retrain.schedule import next_retrain
 
     try:
@@ -39,6 +40,18 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield problem("settings", str(error), "mend that line of nocap.toml")
     else:
         yield ok("settings", f"The next retrain is due {due:%Y-%m-%d %H:%M} UTC." if due else "Retrains start by hand.")
+    if settings.inference.backend == "vllm" and settings.served_quantization == "nf4":
+        yield problem(
+            "settings",
+            "vLLM holds no base in NF4, so the gates would measure another model than the one that answers.",
+            'set `inference.quantization = "none"` (bf16); `model.quantization` still says how it is trained',
+        )
+    if settings.retrain.runs_in == "process" and not can_train():
+        yield warning(
+            "settings",
+            "There is no torch here, so retrains that are started here are refused.",
+            'set `retrain.runs_in = "worker"`, and run `nocap retrain work` or `nocap schedule` where torch is',
+        )
     if settings.retrain.rank > settings.inference.max_rank:
         yield problem(
             "settings",

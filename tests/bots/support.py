@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 from bots.commands import Commands
 from bots.conversation import Conversation
 from bots.limits import RateLimits
@@ -39,6 +41,7 @@ from storage.tables import Adapter, Deployment
 from tests.fakes.backend import FakeBackend
 
 VOICE = VoiceName("genz")
+PROMPT = "You are a bot of this community."
 CHANNEL = ChannelKey("c" * 32)
 ADA, BEN = MemberKey("a" * 32), MemberKey("b" * 32)
 START = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -139,6 +142,8 @@ class World:
 
     def bytes_on_disk(self) -> bytes:
         """Everything that the database's files hold, write-ahead log included."""
+        if self.database.url.get_backend_name() != "sqlite":
+            pytest.skip("looks into SQLite's files")
         return b"".join(file.read_bytes() for file in sorted(self.folder.glob("nocap.db*")))
 
     def _deployment(self, voice: VoiceName) -> Deployment:
@@ -174,6 +179,12 @@ async def until(condition: Callable[[], object], seconds: float = 15.0) -> None:
         await asyncio.sleep(0.02)
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 @cache
 def _empty_database() -> bytes:
     """A migrated database with the voice in it, made once, since migrating takes longer than most tests."""
@@ -181,7 +192,7 @@ def _empty_database() -> bytes:
         file = Path(folder) / "nocap.db"
         database = Database.open(f"sqlite:///{file}", Keyring(bytes(32)), create=True)
         with database.write() as session:
-            ensure_voice(session, VOICE, "You are a bot of this community.", ["fr"], START)
+            ensure_voice(session, VOICE, PROMPT, ["fr"], START)
         database.close()
         return file.read_bytes()
 

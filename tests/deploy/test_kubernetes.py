@@ -48,7 +48,11 @@ def test_every_volume_that_is_mounted_is_there(manifests: list[dict[str, Any]]) 
     claims = {
         claim["metadata"]["name"] for one in manifests for claim in one.get("spec", {}).get("volumeClaimTemplates", [])
     }
+    made = {one["metadata"]["name"] for one in manifests if one["kind"] == "PersistentVolumeClaim"}
     for name, pod in pods(manifests).items():
+        named = {volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if len(volume) == 2 and
+                 "persistentVolumeClaim" in volume}  # fmt: skip
+        assert named <= made, name
         volumes = {volume["name"] for volume in pod.get("volumes", [])} | claims
         for container in [*pod["containers"], *pod.get("initContainers", [])]:
             assert {mount["name"] for mount in container["volumeMounts"]} <= volumes, name
@@ -83,4 +87,20 @@ def test_the_settings_are_ones_that_nocap_knows(
         known = Settings.model_fields[section] if section != "secrets_dir" else None
         if field and known is not None:
             assert field in known.annotation.model_fields, name  # type: ignore[union-attr]
-    assert load_settings().inference.backend == "vllm"
+    settings = load_settings()
+    assert settings.inference.backend == "vllm"
+    assert settings.served_quantization == "none", "vLLM holds the base in bf16, and so must the gates"
+    assert settings.retrain.runs_in == "worker", "these pods have no torch"
+
+
+def test_retrains_are_taken_up_by_a_command_that_nocap_has(manifests: list[dict[str, Any]]) -> None:
+    from typer.main import get_command
+
+    from nocap.cli.main import app
+
+    (container,) = pods(manifests)["retrain"]["containers"]
+    group, word = container["args"]
+    assert "command" not in container
+    assert word in get_command(app).commands[group].commands  # type: ignore[attr-defined]
+    overridden = {one["name"] for one in container["env"]}
+    assert not {name for name in overridden if name.startswith("NOCAP_")}, "it trains as the ConfigMap says"

@@ -110,7 +110,7 @@ class FakeBackend:
         token = self.admin_token if admin else self.user_token
         if token and headers.get("authorization") != f"Bearer {token}":
             return _error(401, "Unauthorized")
-        if (method, path) == ("GET", "/health"):
+        if method == "GET" and path in ("/health", "/ready"):
             return FakeResponse(200, _bytes(b""))
         if (method, path) == ("GET", "/v1/models"):
             return _json(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.models]})

@@ -35,6 +35,7 @@ from storage.crypto import Keyring
 from storage.database import Database
 from storage.feedback import cast_vote, record_duel
 from storage.invariants import check_rows
+from storage.messages import forget_member
 from storage.outbox import FILE, VoteOutbox
 from storage.pointers import LivePointers
 from storage.registry import ensure_voice, move_pointer, register_adapter
@@ -128,6 +129,31 @@ def test_a_newer_vote_cast_elsewhere_outlives_one_that_waited(away: Away, tmp_pa
     away.proxy.mend()
     assert outbox.flush()
     assert away.votes() == {(reply, BEN): "down"}
+
+
+def test_a_vote_taken_back_elsewhere_does_not_come_back_when_an_older_one_waited(away: Away, tmp_path: Path) -> None:
+    (reply,) = answers(away.direct, 1)
+    outbox = VoteOutbox(away.proxied, tmp_path)
+    away.proxy.cut()
+    outbox.cast(reply, BEN, Vote.UP, NOW)
+    assert VoteOutbox(away.direct, tmp_path / "another machine").cast(reply, BEN, None, NOW + timedelta(seconds=1))
+    away.proxy.mend()
+    assert outbox.flush()
+    assert away.votes() == {}
+    assert outbox.cast(reply, BEN, Vote.CRINGE, NOW + timedelta(seconds=2))
+    assert away.votes() == {(reply, BEN): "cringe"}
+
+
+def test_a_vote_of_a_member_who_was_forgotten_meanwhile_does_not_come_back(away: Away, tmp_path: Path) -> None:
+    (reply,) = answers(away.direct, 1)
+    outbox = VoteOutbox(away.proxied, tmp_path)
+    away.proxy.cut()
+    outbox.cast(reply, BEN, Vote.UP, NOW)
+    with away.direct.write() as session:
+        forget_member(session, BEN, NOW + timedelta(seconds=1))
+    away.proxy.mend()
+    assert outbox.flush()
+    assert away.votes() == {}
 
 
 def test_a_vote_on_what_was_erased_meanwhile_does_not_stop_the_others(away: Away, tmp_path: Path) -> None:
@@ -270,7 +296,9 @@ def test_a_promotion_is_seen_by_the_next_request_and_the_last_one_known_goes_on_
         )
         move_pointer(session, GENZ, AdapterName("genz-v1"), actor="test", reason="test", at=NOW)
     assert (one.read(GENZ).current, other.read(GENZ).current) == ("genz-v1", "genz-v1")
+    assert away.proxied.why_away() is None
     away.proxy.cut()
+    assert "cannot be used" in (away.proxied.why_away() or "")
     assert one.read(GENZ).current == "genz-v1"
     with pytest.raises(StorageError):
         LivePointers(away.proxied).read(GENZ)

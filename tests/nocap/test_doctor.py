@@ -50,6 +50,27 @@ def installed(settings: Callable[..., Settings], tmp_path: Path) -> Settings:
     return made
 
 
+def test_gates_that_would_measure_another_quantisation_than_the_one_that_serves_are_a_problem(
+    installed: Settings,
+) -> None:
+    served = installed.model_copy(update={"inference": InferenceSettings(backend="vllm", urls=(URL,))})
+    (found,) = [one for one in machine.check_settings(served) if one.level is Level.PROBLEM]
+    assert "NF4" in found.sentence and "inference.quantization" in (found.remedy or "")
+    told = InferenceSettings(backend="vllm", urls=(URL,), quantization="none")
+    told_settings = installed.model_copy(update={"inference": told})
+    assert told_settings.served_quantization == "none" and told_settings.model.quantization == "nf4"
+    assert not [one for one in machine.check_settings(told_settings) if one.level is Level.PROBLEM]
+
+
+def test_an_environment_without_torch_is_told_to_leave_retrains_to_a_worker(
+    installed: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrain.job.can_train", lambda: False)
+    assert any("no torch" in one.sentence for one in machine.check_settings(installed))
+    left = installed.model_copy(update={"retrain": RetrainSettings(runs_in="worker")})
+    assert not any("no torch" in one.sentence for one in machine.check_settings(left))
+
+
 def test_a_sound_installation_has_no_problem(installed: Settings) -> None:
     findings = examine(installed, transport=httpx.MockTransport(refused))
     assert not [finding for finding in findings if finding.level is Level.PROBLEM], findings

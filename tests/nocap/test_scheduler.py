@@ -13,8 +13,10 @@ from sqlmodel import select
 
 from nocap import scheduler as module
 from nocap.actions import Actions
+from nocap.check import check_installation
 from nocap.domain import RunId, VoiceName, utc_now
 from nocap.errors import RunError
+from nocap.findings import Level
 from nocap.scheduler import Scheduler
 from nocap.settings import RetrainSettings, Settings
 from storage.database import Database
@@ -114,7 +116,6 @@ def test_an_interrupted_run_is_resumed_but_not_for_ever(
     started: list[RunId],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "is_running", lambda *_: False)
     monkeypatch.setattr("nocap.actions.is_running", lambda *_: False)
     now = utc_now()
     with voiced.write() as session:
@@ -130,13 +131,46 @@ def test_an_interrupted_run_is_resumed_but_not_for_ever(
 def test_where_nothing_can_train_an_interrupted_run_is_left_alone(
     voiced: Database, settings: Callable[..., Settings], started: list[RunId], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "can_train", lambda: False)
     now = utc_now()
     with voiced.write() as session:
         create_run(session, voice=VOICE, trigger="operator", as_of=now, incumbent="base", options={},
                    permission_reference=None, at=now)  # fmt: skip
     Scheduler(settings(), voiced, threading.Event())._resume_interrupted()
     assert started == []
+
+
+def test_a_run_left_to_a_worker_waits_until_a_scheduler_with_torch_takes_it_up(
+    launch: Callable[[], tuple[Scheduler, Stop]],
+    voiced: Database,
+    settings: Callable[..., Settings],
+    started: list[RunId],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    light = Actions(voiced, settings(retrain=RetrainSettings(runs_in="worker")), actor="chat")
+    with monkeypatch.context() as without_torch:
+        without_torch.setattr("nocap.actions.can_train", lambda: False)
+        run_id = light.retrain_now(VOICE)
+        with pytest.raises(RunError, match="no torch"):
+            light.resume(run_id)
+    run = light.run(run_id)
+    assert (started, light.is_alive(run), light.is_waiting(run)) == ([], False, True)
+    found = [one for one in check_installation(settings(), voiced, utc_now()).findings if one.subject == "runs"]
+    assert "waits for a worker" in next(one.sentence for one in found if one.level is Level.WARNING)
+    launch()
+    until(lambda: started == [run_id])
+    run = light.run(run_id)
+    assert (light.is_alive(run), light.is_waiting(run), light.waiting_runs()) == (True, False, [])
+
+
+def test_where_nothing_can_train_a_retrain_is_refused_before_there_is_a_run(
+    voiced: Database, settings: Callable[..., Settings], started: list[RunId], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nocap.actions.can_train", lambda: False)
+    actions = Actions(voiced, settings(), actor="chat")
+    with pytest.raises(RunError, match="runs_in"):
+        actions.retrain_now(VOICE)
+    assert (started, actions.runs(VOICE)) == ([], [])
 
 
 def test_retrains_started_at_the_same_moment_are_one(

@@ -155,10 +155,8 @@ def test_a_snapshot_separates_members_rows_and_times(
     assert snapshot.dropped["held_out_member"] > 0
 
 
-def test_older_rows_are_replayed_in_their_share(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
-) -> None:
-    with sqlite_database.write() as session:
+def test_older_rows_are_replayed_in_their_share(database: Database, keyring: Keyring, settings: MakeSettings) -> None:
+    with database.write() as session:
         a_month(session)
         snapshot = build_snapshot(session, start_run(session), small(settings), keyring)
     learned = (*snapshot.train, *snapshot.validation)
@@ -170,10 +168,10 @@ def test_older_rows_are_replayed_in_their_share(
 
 
 def test_old_replies_do_not_crowd_out_fresh_ones_where_members_are_capped(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
     """Replay and member cap draw lots of their own; by the same lot the replayed rows won nearly every place."""
-    with sqlite_database.write() as session:
+    with database.write() as session:
         settle(session)
         for week in range(20):
             start = AS_OF - timedelta(days=7 * week + 11)
@@ -186,10 +184,8 @@ def test_old_replies_do_not_crowd_out_fresh_ones_where_members_are_capped(
     assert len(learned) > 0.85 * 20 * len(LEARNERS)
 
 
-def test_no_more_examples_than_the_settings_allow(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
-) -> None:
-    with sqlite_database.write() as session:
+def test_no_more_examples_than_the_settings_allow(database: Database, keyring: Keyring, settings: MakeSettings) -> None:
+    with database.write() as session:
         a_month(session)
         snapshot = build_snapshot(session, start_run(session), small(settings, max_examples=20), keyring)
     assert len(snapshot.train) + len(snapshot.validation) == 18  # the other tenth are the base's own replies
@@ -197,9 +193,9 @@ def test_no_more_examples_than_the_settings_allow(
 
 
 def test_rows_received_within_the_quarantine_wait_however_old_they_claim_to_be(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         backdated = conversation(LEARNERS, AS_OF - timedelta(days=15), 20, "backdated")
         write(session, backdated, received=AS_OF - timedelta(hours=5))
@@ -217,9 +213,9 @@ def test_rows_received_within_the_quarantine_wait_however_old_they_claim_to_be(
 
 
 def test_curation_lets_through_what_the_run_names_and_nothing_else(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         spam = list(conversation(LEARNERS[:2], AS_OF - timedelta(days=10), 30, "spam"))
         for message in spam:
@@ -243,9 +239,9 @@ def _only_run(session: Session) -> str:
 
 
 def test_a_context_of_somebody_who_did_not_agree_to_training_drops_the_example(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         record_consent(session, LEARNERS[0], FLAT, [Purpose.TRAIN], False, POLICY, AS_OF - timedelta(days=30))
         snapshot = build_snapshot(session, start_run(session), small(settings), keyring)
@@ -255,9 +251,9 @@ def test_a_context_of_somebody_who_did_not_agree_to_training_drops_the_example(
 
 
 def test_consent_to_training_alone_evaluates_nothing(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         settle(session, purposes=(Purpose.STORE, Purpose.TRAIN))
         write(session, conversation(LEARNERS, AS_OF - timedelta(days=20), 60, "fresh"))
         write(session, conversation(JUDGES, AS_OF - timedelta(days=3), 30, "judged"))
@@ -267,9 +263,9 @@ def test_consent_to_training_alone_evaluates_nothing(
 
 
 def test_discord_messages_train_only_with_the_permission_that_the_run_was_started_with(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         settle(session)
         discord = Provenance.DISCORD_MESSAGE
         write(session, conversation(LEARNERS, AS_OF - timedelta(days=20), 60, "fresh", provenance=discord))
@@ -281,9 +277,9 @@ def test_discord_messages_train_only_with_the_permission_that_the_run_was_starte
 
 
 def test_nobody_judges_with_more_replies_than_the_gates_can_use(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         write(
             session,
@@ -306,10 +302,8 @@ def test_too_few_examples_end_as_nothing_to_learn_with_the_counts(
             take_snapshot(session, start_run(session), small(settings, min_examples=5_000), keyring)
 
 
-def test_an_empty_database_is_nothing_to_learn(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
-) -> None:
-    with sqlite_database.write() as session:
+def test_an_empty_database_is_nothing_to_learn(database: Database, keyring: Keyring, settings: MakeSettings) -> None:
+    with database.write() as session:
         settle(session)
         with pytest.raises(NothingToLearn, match="Only 0 examples"):
             build_snapshot(session, start_run(session), settings(), keyring)
@@ -332,9 +326,9 @@ def test_the_lineage_names_every_row_its_author_and_its_role(
 
 
 def test_the_same_rows_and_settings_give_the_same_snapshot_and_another_seed_another(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         run = start_run(session)
         first, second, other = (
@@ -358,29 +352,29 @@ def test_a_recorded_snapshot_is_rebuilt_from_its_rows_even_when_more_have_come(
 
 
 def test_a_snapshot_with_an_erased_or_changed_row_is_not_rebuilt(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
     chosen = small(settings)
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         run = start_run(session)
         snapshot = take_snapshot(session, run, chosen, keyring)
-    with pytest.raises(RunError, match="must take its snapshot again"), sqlite_database.write() as session:
+    with pytest.raises(RunError, match="must take its snapshot again"), database.write() as session:
         changed = session.exec(select(Message).where(Message.key == snapshot.train[0].key)).one()
         changed.text = "something else entirely"
         session.flush()
         load_snapshot(session, get_run(session, run.id), chosen, keyring)
-    with sqlite_database.write() as session:
+    with database.write() as session:
         forget_member(session, snapshot.train[0].member, AS_OF)
         with pytest.raises(RunError, match="erased, changed or is no longer"):
             load_snapshot(session, get_run(session, run.id), chosen, keyring)
 
 
 def test_a_lost_or_forged_snapshot_file_is_not_believed(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
     chosen = small(settings)
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         run = start_run(session)
         snapshot = build_snapshot(session, run, chosen, keyring)
@@ -396,9 +390,9 @@ def test_a_lost_or_forged_snapshot_file_is_not_believed(
 
 
 def test_no_text_is_written_to_the_runs_folder(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings, tmp_path: Path
+    database: Database, keyring: Keyring, settings: MakeSettings, tmp_path: Path
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         snapshot = take_snapshot(session, start_run(session), small(settings), keyring)
     written = [file for file in (tmp_path / "data").rglob("*") if file.is_file()]
@@ -409,14 +403,14 @@ def test_no_text_is_written_to_the_runs_folder(
 
 
 def test_a_preview_counts_what_a_run_would_use_and_leave_out(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
     chosen = small(settings)
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         record_consent(session, JUDGES[0], FLAT, [Purpose.EVALUATE], False, POLICY, AS_OF)
         snapshot = build_snapshot(session, start_run(session), chosen, keyring)
-    with sqlite_database.read() as session:
+    with database.read() as session:
         counted = preview(session, GENZ, chosen, AS_OF)
     assert (counted.train, counted.validation, counted.evaluate) == (
         len(snapshot.train),
@@ -430,9 +424,9 @@ def test_a_preview_counts_what_a_run_would_use_and_leave_out(
 
 
 def test_the_operators_seed_trains_and_never_evaluates(
-    sqlite_database: Database, keyring: Keyring, settings: MakeSettings
+    database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
-    with sqlite_database.write() as session:
+    with database.write() as session:
         a_month(session)
         seed = Provenance.OPERATOR_SEED
         write(session, conversation(JUDGES, AS_OF - timedelta(days=5), 10, "seed", provenance=seed))
@@ -442,8 +436,8 @@ def test_the_operators_seed_trains_and_never_evaluates(
     assert all(example.provenance != Provenance.OPERATOR_SEED for example in snapshot.evaluate)
 
 
-def test_the_voices_terms_are_its_lexicon_and_an_unknown_voice_is_an_error(sqlite_database: Database) -> None:
-    with sqlite_database.write() as session:
+def test_the_voices_terms_are_its_lexicon_and_an_unknown_voice_is_an_error(database: Database) -> None:
+    with database.write() as session:
         settle(session)
         assert voice_terms(session, GENZ, AS_OF) == ("no cap",)
         with pytest.raises(ConfigurationError, match="no voice 'gaming'"):

@@ -14,10 +14,10 @@ from tests.retrain.job_world import AS_OF, GENZ, JUDGES, SYSTEM_PROMPT, build_se
 
 
 @pytest.fixture
-def actions(tmp_path, sqlite_database):
-    settle(sqlite_database)
-    chat(sqlite_database)
-    return Actions(sqlite_database, build_settings(tmp_path, tmp_path), actor="tester", clock=lambda: AS_OF)
+def actions(tmp_path, database):
+    settle(database)
+    chat(database)
+    return Actions(database, build_settings(tmp_path, tmp_path), actor="tester", clock=lambda: AS_OF)
 
 
 def _audited(database) -> list[str]:
@@ -26,7 +26,7 @@ def _audited(database) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["axolotl", "llama-factory"])
-def test_the_data_set_holds_what_a_run_would_train_on_and_nothing_else(actions, sqlite_database, tmp_path, form):
+def test_the_data_set_holds_what_a_run_would_train_on_and_nothing_else(actions, database, tmp_path, form):
     plan, output = actions.preview(GENZ), tmp_path / "set.jsonl"
     assert actions.export_dataset(GENZ, output, form) == plan.train + plan.validation > 0
     lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
@@ -38,12 +38,12 @@ def test_the_data_set_holds_what_a_run_would_train_on_and_nothing_else(actions, 
         assert lines[0]["system"] == SYSTEM_PROMPT and lines[0]["conversations"][0]["from"] == "human"
         replies = [line["conversations"][-1]["value"] for line in lines]
     assert not [reply for reply in replies for number in range(60, 120) if reply.startswith(f"{secret_of(number)} ")]
-    assert JUDGES and _audited(sqlite_database)[-1] == "export_dataset"
+    assert JUDGES and _audited(database)[-1] == "export_dataset"
     with pytest.raises(InputError, match="there already"):
         actions.export_dataset(GENZ, output, form)
 
 
-def test_an_adapter_is_exported_as_it_is_and_a_corrupt_or_unknown_one_is_not(actions, sqlite_database, tmp_path):
+def test_an_adapter_is_exported_as_it_is_and_a_corrupt_or_unknown_one_is_not(actions, database, tmp_path):
     folder = tmp_path / "adapters" / "genz-v1"
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text("{}")
@@ -58,7 +58,7 @@ def test_an_adapter_is_exported_as_it_is_and_a_corrupt_or_unknown_one_is_not(act
         status=AdapterStatus.PASSED,
         created_at=AS_OF,
     )
-    with sqlite_database.write() as session:
+    with database.write() as session:
         registry.register_adapter(session, row)
     exported = actions.export_adapter(AdapterName("genz-v1"), tmp_path / "out" / "genz-v1", "peft")
     assert (exported / "adapter_model.safetensors").read_bytes() == b"weights"

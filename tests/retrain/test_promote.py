@@ -42,14 +42,14 @@ class _Replicas:
 
 
 @pytest.fixture
-def world(sqlite_database, settings):
+def world(database, settings):
     """The database and settings of a voice with three adapters on disk, each recorded by its run."""
     made = settings()
-    with sqlite_database.write() as session:
+    with database.write() as session:
         registry.ensure_voice(session, GENZ, "You are a bot.", [], NOW)
         for name in (V1, V2, V3):
             registry.register_adapter(session, _adapter(made, name))
-    return sqlite_database, made
+    return database, made
 
 
 def _adapter(settings, name: AdapterName) -> Adapter:

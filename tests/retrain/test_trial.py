@@ -21,11 +21,11 @@ MEMBERS = [MemberKey(f"m{number}") for number in range(60)]
 
 
 @pytest.fixture
-def world(sqlite_database, settings, monkeypatch):
+def world(database, settings, monkeypatch):
     """A voice whose genz-v2 has been a canary for three days beside genz-v1; its run is on trial."""
     monkeypatch.setattr(canary_phase, "load_snapshot", lambda *_: None)  # the run here trained on nothing
     made = settings()
-    with sqlite_database.write() as session:
+    with database.write() as session:
         registry.ensure_voice(session, GENZ, "You are a bot.", [], START)
         for name in (V1, V2):
             registry.register_adapter(session, _adapter(made, name))
@@ -37,7 +37,7 @@ def world(sqlite_database, settings, monkeypatch):
             incumbent=V1, challenger=V2,
         )  # fmt: skip
         session.add(run)
-    return sqlite_database, made
+    return database, made
 
 
 def _adapter(settings, name: AdapterName) -> Adapter:

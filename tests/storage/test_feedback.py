@@ -15,11 +15,12 @@ from storage.feedback import (
     cast_vote,
     duel_score,
     feedback_since,
+    present_vote,
     record_duel,
     record_reply,
 )
-from storage.messages import delete_message
-from storage.tables import Duel, Feedback, Reply
+from storage.messages import delete_message, export_member, forget_member
+from storage.tables import Duel, DuelVote, Feedback, Reply, WithdrawnVote
 from tests.storage.community import ANA, BEN, FLAT, GENZ, NOW, POLICY, agree, open_channel
 
 V1, V2 = AdapterName("genz-v1"), AdapterName("genz-v2")
@@ -89,6 +90,28 @@ def test_texts_are_dropped_without_leave_and_the_reply_still_counts(database: Da
         assert (reply.prompt, reply.text) == (None, None)
         assert (duel.prompt, duel.left_text, duel.right_text) == (None, None, None)
         assert feedback_since(session, GENZ, NOW).replies == 1
+
+
+def test_a_late_vote_changes_nothing_that_was_decided_after_it(database: Database) -> None:
+    later = NOW + timedelta(minutes=1)
+    with database.write() as session:
+        open_channel(session)
+        reply, duel = answer(session), fight(session)
+        cast_vote(session, reply, ANA, Vote.UP, later)
+        cast_vote(session, reply, ANA, Vote.DOWN, NOW, only_if_newer=True)
+        cast_vote(session, reply, BEN, None, later)
+        cast_vote(session, reply, BEN, None, NOW, only_if_newer=True)
+        cast_vote(session, reply, BEN, Vote.DOWN, NOW, only_if_newer=True)
+        assert (present_vote(session, reply, ANA), present_vote(session, reply, BEN)) == (Vote.UP, None)
+        cast_vote(session, reply, BEN, Vote.UP, later + timedelta(minutes=1), only_if_newer=True)
+        assert present_vote(session, reply, BEN) is Vote.UP
+        assert len(export_member(session, BEN)["withdrawn_votes"]) == 1
+        forget_member(session, BEN, later + timedelta(minutes=2))
+        cast_vote(session, reply, BEN, Vote.UP, later, only_if_newer=True)
+        cast_duel_vote(session, duel, BEN, DuelChoice.TIE, later, only_if_newer=True)
+        assert session.exec(select(func.count()).select_from(WithdrawnVote)).one() == 0
+        assert [row.member for row in session.exec(select(Feedback))] == [ANA]
+        assert session.exec(select(func.count()).select_from(DuelVote)).one() == 0
 
 
 def test_a_vote_can_be_changed_and_withdrawn_and_is_one(database: Database) -> None:

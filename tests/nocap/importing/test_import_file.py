@@ -81,28 +81,26 @@ def test_consented_rows_are_stored_scrubbed_once(database: Database, importing: 
     assert one.member == member_key(database)
 
 
-def test_without_a_side_file_nothing_is_stored(sqlite_database: Database, importing: Importing) -> None:
-    report = importing(sqlite_database, [row(1), row(2)])
+def test_without_a_side_file_nothing_is_stored(database: Database, importing: Importing) -> None:
+    report = importing(database, [row(1), row(2)])
     assert (report.added, report.not_consented) == (0, 2)
-    assert stored(sqlite_database) == []
+    assert stored(database) == []
 
 
-def test_consent_for_one_channel_does_not_reach_another(sqlite_database: Database, importing: Importing) -> None:
-    report = importing(sqlite_database, [row(1), row(2, channel="other")], [grant(channel="other")])
+def test_consent_for_one_channel_does_not_reach_another(database: Database, importing: Importing) -> None:
+    report = importing(database, [row(1), row(2, channel="other")], [grant(channel="other")])
     assert (report.added, report.not_consented) == (1, 1)
 
 
-def test_consent_to_an_older_policy_does_not_count(sqlite_database: Database, importing: Importing) -> None:
-    report = importing(sqlite_database, [row(1)], [grant(policy_version="2025-01")])
+def test_consent_to_an_older_policy_does_not_count(database: Database, importing: Importing) -> None:
+    report = importing(database, [row(1)], [grant(policy_version="2025-01")])
     assert (report.added, report.not_consented) == (0, 1)
 
 
-def test_the_ledger_gets_the_stated_purposes_and_no_second_line(
-    sqlite_database: Database, importing: Importing
-) -> None:
+def test_the_ledger_gets_the_stated_purposes_and_no_second_line(database: Database, importing: Importing) -> None:
     for _ in range(2):
-        importing(sqlite_database, [row(1)], [grant(at="2026-10-01T00:00:00Z")])
-    with sqlite_database.read() as session:
+        importing(database, [row(1)], [grant(at="2026-10-01T00:00:00Z")])
+    with database.read() as session:
         lines = session.exec(select(ConsentEvent)).all()
         assert sorted((line.purpose, line.granted, line.at.month) for line in lines) == [
             ("store", True, 10), ("train", True, 10),
@@ -111,29 +109,29 @@ def test_the_ledger_gets_the_stated_purposes_and_no_second_line(
 
 @pytest.mark.parametrize("moment", [{}, {"at": "2026-11-02T00:00:00Z"}])
 def test_importing_again_never_undoes_a_later_no(
-    sqlite_database: Database, importing: Importing, moment: dict[str, str]
+    database: Database, importing: Importing, moment: dict[str, str]
 ) -> None:
-    importing(sqlite_database, [row(1)], [grant(**moment)])
-    member, channel = member_key(sqlite_database), channel_key(sqlite_database)
-    with sqlite_database.write() as session:
+    importing(database, [row(1)], [grant(**moment)])
+    member, channel = member_key(database), channel_key(database)
+    with database.write() as session:
         record_consent(session, member, channel, [Purpose.STORE], False, POLICY, AT)
-    report = importing(sqlite_database, [row(2)], [grant(**moment)])
+    report = importing(database, [row(2)], [grant(**moment)])
     assert report.not_consented == 1
-    with sqlite_database.read() as session:
+    with database.read() as session:
         assert not has_consent(session, member, channel, Purpose.STORE, POLICY)
 
 
-def test_a_later_statement_takes_consent_back(sqlite_database: Database, importing: Importing) -> None:
+def test_a_later_statement_takes_consent_back(database: Database, importing: Importing) -> None:
     no = grant(granted=False, at="2026-11-03T00:00:00Z")
-    report = importing(sqlite_database, [row(1)], [grant(at="2026-11-02T00:00:00Z"), no])
+    report = importing(database, [row(1)], [grant(at="2026-11-02T00:00:00Z"), no])
     assert report.not_consented == 1
 
 
-def test_a_forgotten_members_rows_do_not_come_back(sqlite_database: Database, importing: Importing) -> None:
-    importing(sqlite_database, [row(1), row(2)], [grant()])
-    with sqlite_database.write() as session:
-        forget_member(session, member_key(sqlite_database), AT)
-    report = importing(sqlite_database, [row(1), row(2), row(3)], [grant()])
+def test_a_forgotten_members_rows_do_not_come_back(database: Database, importing: Importing) -> None:
+    importing(database, [row(1), row(2)], [grant()])
+    with database.write() as session:
+        forget_member(session, member_key(database), AT)
+    report = importing(database, [row(1), row(2), row(3)], [grant()])
     assert (report.added, report.tombstoned) == (0, 3)
 
 
@@ -144,16 +142,14 @@ def test_a_forgotten_members_rows_do_not_come_back(sqlite_database: Database, im
         grant(member=None), grant(at="2026-11-01T00:00:00"), grant(purposes=[["store"]]), [],
     ],
 )  # fmt: skip
-def test_a_bad_consent_line_refuses_the_whole_import(
-    sqlite_database: Database, importing: Importing, line: Any
-) -> None:
+def test_a_bad_consent_line_refuses_the_whole_import(database: Database, importing: Importing, line: Any) -> None:
     with pytest.raises(InputError, match=r"Nothing was imported: .*consent\.jsonl, line 2"):
-        importing(sqlite_database, [row(1)], [grant(), line])
-    assert stored(sqlite_database) == []
+        importing(database, [row(1)], [grant(), line])
+    assert stored(database) == []
 
 
-def test_skipping_reports_bad_rows_and_stores_the_others(sqlite_database: Database, importing: Importing) -> None:
-    report = importing(sqlite_database, [row(1), row(2, text=5), row(3)], [grant()])
+def test_skipping_reports_bad_rows_and_stores_the_others(database: Database, importing: Importing) -> None:
+    report = importing(database, [row(1), row(2, text=5), row(3)], [grant()])
     assert (report.rows, report.added, report.bad_rows) == (3, 2, 1)
     assert report.bad == [("line 2", "`text` must be a text, not a number")]
 
@@ -171,33 +167,33 @@ def test_stopping_at_a_bad_row_writes_nothing(
         assert session.exec(select(ConsentEvent)).all() == []
 
 
-def test_rows_from_the_future_are_refused(sqlite_database: Database, importing: Importing) -> None:
+def test_rows_from_the_future_are_refused(database: Database, importing: Importing) -> None:
     soon, late = (AT + timedelta(hours=hours) for hours in (23, 25))
     rows = [row(1, sent_at=soon.isoformat()), row(2, sent_at=late.isoformat())]
-    report = importing(sqlite_database, rows, [grant()])
+    report = importing(database, rows, [grant()])
     assert report.added == 1
     assert report.bad == [("line 2", "lies in the future; check the date or this machine's clock")]
 
 
 def test_the_channel_is_made_collecting_and_an_existing_one_keeps_its_own(
-    sqlite_database: Database, importing: Importing
+    database: Database, importing: Importing
 ) -> None:
-    importing(sqlite_database, [row(1)], [grant()])
-    with sqlite_database.write() as session:
-        channel = session.get_one(Channel, channel_key(sqlite_database))
+    importing(database, [row(1)], [grant()])
+    with database.write() as session:
+        channel = session.get_one(Channel, channel_key(database))
         assert (channel.collect, channel.voice, channel.platform) == (True, "genz", "import:jsonl")
         channel.collect = False
-    assert importing(sqlite_database, [row(2)], [grant()]).not_collecting == 1
+    assert importing(database, [row(2)], [grant()]).not_collecting == 1
 
 
 def test_the_reports_counts_add_up_and_progress_is_told(
-    sqlite_database: Database, importing: Importing, monkeypatch: pytest.MonkeyPatch
+    database: Database, importing: Importing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(common, "CHUNK_ROWS", 3)
     monkeypatch.setattr(common, "MAX_REPORTED", 1)
     told: list[int] = []
     rows = [row(1), row(1), row(2, "eve"), row(3, text=" "), row(4, text=None), row(5, text=None), row(6)]
-    report = importing(sqlite_database, rows, [grant()], progress=told.append)
+    report = importing(database, rows, [grant()], progress=told.append)
     counts = (report.added, report.duplicates, report.not_consented, report.empty, report.bad_rows)
     assert counts == (2, 1, 1, 1, 2)
     assert sum(counts) == report.rows == 7
@@ -217,9 +213,7 @@ def test_no_plaintext_and_no_outside_id_is_in_the_database_file(
 
 
 @pytest.mark.parametrize("member", ["42", "user42"])
-def test_a_telegram_export_gives_the_platforms_own_pseudonym(
-    sqlite_database: Database, tmp_path: Path, member: str
-) -> None:
+def test_a_telegram_export_gives_the_platforms_own_pseudonym(database: Database, tmp_path: Path, member: str) -> None:
     message = {"id": 1, "type": "message", "date_unixtime": "1793530800", "from_id": "user42", "text": "yo"}
     export = {
         "name": "Gang",
@@ -230,7 +224,7 @@ def test_a_telegram_export_gives_the_platforms_own_pseudonym(
     (tmp_path / "result.json").write_text(json.dumps(export), encoding="utf-8")
     (tmp_path / "consent.jsonl").write_text(json.dumps(grant(member)), encoding="utf-8")
     report = import_file(
-        sqlite_database,
+        database,
         tmp_path,
         "telegram",
         policy_version=POLICY,
@@ -239,14 +233,14 @@ def test_a_telegram_export_gives_the_platforms_own_pseudonym(
         at=AT,
     )
     assert (report.added, report.not_consented) == (1, 1)
-    (message_row,) = stored(sqlite_database)
-    assert message_row.member == member_key(sqlite_database, "42", "telegram")
+    (message_row,) = stored(database)
+    assert message_row.member == member_key(database, "42", "telegram")
 
 
-def test_an_unknown_format_is_refused(sqlite_database: Database, tmp_path: Path) -> None:
+def test_an_unknown_format_is_refused(database: Database, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="whatsapp"):
         import_file(
-            sqlite_database, tmp_path, "whatsapp", policy_version=POLICY, voice=VoiceName("genz"), at=AT  # type: ignore[arg-type]
+            database, tmp_path, "whatsapp", policy_version=POLICY, voice=VoiceName("genz"), at=AT  # type: ignore[arg-type]
         )  # fmt: skip
 
 
