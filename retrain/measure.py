@@ -22,7 +22,7 @@ from nocap.text.lexicon import Lexicon
 from nocap.text.tokens import words
 from retrain import _comparisons as comparisons
 from retrain import _observations as observations
-from retrain._figures import anchor_drift, choice_scores, span_losses, trigger_shifts
+from retrain._figures import anchor_drift, choice_scores, span_losses, tied_answers, trigger_shifts
 from retrain._questions import (
     Purpose,
     Rendered,
@@ -224,6 +224,7 @@ def _measurements(
         retention=choice_scores(losses, renderer, material.probes),
         serious=_serious(lexicon, replies),
         triggers=trigger_shifts(losses, renderer, material.people, material.probes, plan.seed),
+        tied=tied_answers(losses, renderer, material.people, material.probes),
         toxic=_faults(is_toxic, replies),
         personal=_faults(observations.holds_personal_data, replies),
         injected=_injected(plan, material, replies),
