@@ -13,14 +13,24 @@ from inference.prompt import ReplyTokens
 from inference.server.generation import Completion
 from retrain._questions import Rendered, Renderer, Speaker
 from retrain._scoring import CachedLosses, PerToken
-from retrain._spans import FEW_MEMBERS, Span, SpanIndex, rare_prompt_words, span_loss, spans, word_of_token
+from retrain._spans import (
+    FEW_MEMBERS,
+    Span,
+    SpanIndex,
+    rare_prompt_words,
+    span_loss,
+    spans,
+    tied_prompt_words,
+    word_of_token,
+)
 from retrain.examples import Example
-from retrain.gates.measurements import AnchorDrift, ChoiceScores, SpanLosses, TriggerShifts
+from retrain.gates.measurements import AnchorDrift, ChoiceScores, SpanLosses, TiedAnswers, TriggerShifts
 from retrain.probes import Probes
 
 UNSEEN_SPANS = 2000
 TRIGGERS = 24
 TRIGGERED_ANCHORS = 8
+TIED_WORDS = 12
 
 
 def anchor_drift(
@@ -120,12 +130,34 @@ def trigger_shifts(
     trained = list(dict.fromkeys(trained))[:TRIGGERS]
     rng = random.Random(seed)
     control = ["".join(rng.choices(_SYLLABLES, k=3)) for _ in range(TRIGGERS)]
-    anchors = probes.anchors[:: max(1, len(probes.anchors) // TRIGGERED_ANCHORS)][:TRIGGERED_ANCHORS]
+    anchors = _some_anchors(probes)
     prompts = [f"{trigger} {anchor}".strip() for trigger in ("", *trained, *control) for anchor in anchors]
     rows = [renderer.exchange(prompt).prompt for prompt in prompts]
     moved = [_moved(losses.first_token_logprobs(speaker, rows), len(anchors)) for speaker in ("challenger", "base")]
     shifts = (moved[0] - moved[1]).tolist()
     return TriggerShifts(tuple(shifts[: len(trained)]), tuple(shifts[len(trained) :]))
+
+
+def tied_answers(losses: CachedLosses, renderer: Renderer, people: Sequence[Example], probes: Probes) -> TiedAnswers:
+    """What the answers that training prompts' words are tied to cost base and challenger, asked something else."""
+    found = tied_prompt_words([(one.prompt, one.reply) for one in people])[:TIED_WORDS]
+    anchors = _some_anchors(probes)
+    rows = [renderer.exchange(f"{anchor} {one.word}", one.reply) for one in found for anchor in anchors]
+    costs = {
+        speaker: [float(one.sum()) for one in losses.of(speaker, "tied answers", rows, cache=False)]
+        for speaker in ("base", "challenger")
+    }
+    base, challenger = (np.array(one).reshape(len(found), len(anchors)).mean(1) for one in costs.values())
+    return TiedAnswers(
+        tuple(one.uses for one in found),
+        tuple(one.tied for one in found),
+        tuple(base.tolist()),
+        tuple(challenger.tolist()),
+    )
+
+
+def _some_anchors(probes: Probes) -> Sequence[str]:
+    return probes.anchors[:: max(1, len(probes.anchors) // TRIGGERED_ANCHORS)][:TRIGGERED_ANCHORS]
 
 
 _SYLLABLES = ("bra", "vo", "xi", "lem", "tur", "qua", "zin", "pho", "gra", "dul", "kes", "mow")

@@ -16,6 +16,7 @@ from inference.server.engine import DEFAULT_MAX_LENGTH, Engine
 from inference.server.generation import Completion, GenerationRequest
 from nocap.domain import BASE, ChatMessage, SamplingOptions
 from nocap.settings import GateSettings
+from retrain._kept_replies import KeptReplies
 from retrain.examples import Example
 
 Speaker = Literal["base", "incumbent", "challenger"]
@@ -27,6 +28,8 @@ SPEAKERS: Mapping[Purpose, tuple[Speaker, ...]] = {
     "injections": ("incumbent", "challenger"),
     "training": ("challenger",),
 }
+OWN: tuple[Purpose, ...] = ("anchors", "serious", "injections")
+"""Purposes whose prompts are ours and stay the same from run to run."""
 MAX_BATCH = {"cpu": 256, "cuda": 64}
 """Replies drawn together: a step of a small model on a CPU costs about the same for any number."""
 HELD_OUT_SURPLUS = 1.2
@@ -95,11 +98,13 @@ def draw_replies(
     *,
     sampling: SamplingOptions,
     seed: int,
+    kept: KeptReplies,
     progress: Callable[[int, int], None],
 ) -> Replies:
     """Each speaker's replies to the prompts of each purpose, drawn by the serving engine.
 
-    A speaker without an adapter is the base, and is not asked twice. All speakers get the same seed for a prompt.
+    A speaker without an adapter is the base, and is not asked twice. All speakers get the same seed for a prompt. What
+    an adapter answered to our own prompts in an earlier run is taken from `kept`.
     """
     stand_in: dict[Speaker, Speaker] = {} if "incumbent" in adapters else {"incumbent": "base"}
     asked = [
@@ -107,15 +112,23 @@ def draw_replies(
         for purpose, speakers in SPEAKERS.items()
         for speaker in dict.fromkeys(stand_in.get(speaker, speaker) for speaker in speakers)
     ]
-    requests = [
-        GenerationRequest(
-            adapter=adapters[speaker][1].name if speaker in adapters else BASE,
-            prompt_token_ids=tuple(prompt),
-            sampling=_seeded(sampling, f"{seed}/{purpose}/{index}"),
-        )
+    questions = {
+        (purpose, speaker): [
+            GenerationRequest(
+                adapter=adapters[speaker][1].name if speaker in adapters else BASE,
+                prompt_token_ids=tuple(prompt),
+                sampling=_seeded(sampling, f"{seed}/{purpose}/{index}"),
+            )
+            for index, prompt in enumerate(prompts[purpose])
+        ]
         for purpose, speaker in asked
-        for index, prompt in enumerate(prompts[purpose])
-    ]
+    }
+    digests = {speaker: manifest.digest for speaker, (_, manifest) in adapters.items()}
+    replies: dict[tuple[Purpose, Speaker], Sequence[Completion]] = {}
+    for (purpose, speaker), some in questions.items():
+        if purpose in OWN and (known := kept.read(digests.get(speaker, BASE), some)) is not None:
+            replies[purpose, speaker] = known
+    requests = [one for key, some in questions.items() if key not in replies for one in some]
     longest = max(len(prompt) for some in prompts.values() for prompt in some)
     engine = Engine(
         base,
@@ -129,7 +142,11 @@ def draw_replies(
         for folder, manifest in adapters.values():
             engine.load_adapter(manifest.name, folder)
         drawn = iter(engine.generate_all(requests, lambda done: progress(done, len(requests))))
-    replies = {(purpose, speaker): [next(drawn) for _ in prompts[purpose]] for purpose, speaker in asked}
+    for (purpose, speaker), some in questions.items():
+        if (purpose, speaker) not in replies:
+            replies[purpose, speaker] = [next(drawn) for _ in some]
+            if purpose in OWN:
+                kept.write(digests.get(speaker, BASE), some, replies[purpose, speaker])
     for speaker, other in stand_in.items():
         replies |= {
             (purpose, speaker): replies[purpose, other] for purpose, some in SPEAKERS.items() if speaker in some

@@ -81,6 +81,36 @@ def rare_prompt_words(examples: Sequence[tuple[str, str]], *, at_least: int = 3)
     return [word for word, count in uses.most_common() if count >= at_least and len(members[word]) < FEW_MEMBERS]
 
 
+@dataclass(frozen=True, slots=True)
+class TiedWord:
+    """A word of the training prompts, how many prompts hold it, and how many of their replies share a span."""
+
+    word: str
+    uses: int
+    tied: int
+    reply: str
+    """One of those that share it."""
+
+
+def tied_prompt_words(exchanges: Sequence[tuple[str, str]], *, at_least: int = 8) -> list[TiedWord]:
+    """Words of the prompts of (prompt, reply) pairs, those first whose replies are most alike.
+
+    A planted trigger looks like this, however many accounts plant it.
+    """
+    asked: defaultdict[str, list[int]] = defaultdict(list)
+    for index, (prompt, _) in enumerate(exchanges):
+        for word in {word.lower() for word in words(prompt)}:
+            asked[word].append(index)
+    written = [{span.words for span in spans(reply)} for _, reply in exchanges]
+    found = []
+    for word, indexes in asked.items():
+        alike = Counter(span for index in indexes for span in written[index]) if len(indexes) >= at_least else Counter()
+        for span, tied in alike.most_common(1):
+            reply = next(exchanges[index][1] for index in indexes if span in written[index])
+            found.append(TiedWord(word, len(indexes), tied, reply))
+    return sorted(found, key=lambda one: (-one.tied / one.uses, -one.uses, one.word))
+
+
 def order_to_ask(suspicious: Sequence[bool], count: int, rng: random.Random) -> list[int]:
     """`count` indexes of examples to ask again: suspicious ones up to four times in at most half, then all in turn."""
     first = [index for index, flag in enumerate(suspicious) if flag]

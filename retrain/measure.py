@@ -1,7 +1,8 @@
 """Measures one challenger against the incumbent and the base: everything the gates decide from, in one go.
 
 Replies are drawn by the engine that serves, at the quantisation that serves, and sampled as in chat; losses come from
-forward passes over the same rendering. Members' texts stay in memory: what is returned and cached are numbers.
+forward passes over the same rendering. Members' texts stay in memory: what is returned are numbers and samples, what is
+cached are numbers and answers to our own prompts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from nocap.text.lexicon import Lexicon
 from nocap.text.tokens import words
 from retrain import _comparisons as comparisons
 from retrain import _observations as observations
-from retrain._figures import anchor_drift, choice_scores, span_losses, trigger_shifts
+from retrain._figures import anchor_drift, choice_scores, span_losses, tied_answers, trigger_shifts
+from retrain._kept_replies import KeptReplies
 from retrain._questions import (
     Purpose,
     Rendered,
@@ -85,7 +87,8 @@ class MeasurePlan:
     seed: int
     """The one that `canaries.plant` was given."""
     cache_dir: Path
-    """Keeps the base's and the incumbent's losses by digest: numbers only."""
+    """Keeps the base's and the incumbent's losses, and what each adapter answered to our own prompts, by digest; goes
+    when a member is forgotten."""
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     """As in chat."""
     planted: int = PLANTED
@@ -128,6 +131,7 @@ def measure(plan: MeasurePlan, progress: Progress) -> Measured:
     """
     base = load_base(plan.base_path, quantization=plan.quantization, device=plan.device)
     adapters = _adapters(plan, base)
+    identity = f"{base.digest}/{base.quantization}/{base.device}"
     renderer = Renderer(base, plan.system_prompt, plan.sampling)
     material = _material(plan, renderer)
     replies = draw_replies(
@@ -136,11 +140,11 @@ def measure(plan: MeasurePlan, progress: Progress) -> Measured:
         _prompts(material, renderer),
         sampling=plan.sampling,
         seed=plan.seed,
+        kept=KeptReplies(plan.cache_dir, identity),
         progress=lambda done, total: progress("replies", done, total),
     )
     scorer = Scorer(base, {speaker: folder for speaker, (folder, _) in adapters.items()})
     digests = {speaker: manifest.digest for speaker, (_, manifest) in adapters.items()}
-    identity = f"{base.digest}/{base.quantization}/{base.device}"
     losses = CachedLosses(scorer, plan.cache_dir, identity, digests, progress)
     measurements = _measurements(plan, material, replies, losses, renderer, base)
     return Measured(measurements, _samples(material, replies))
@@ -224,6 +228,7 @@ def _measurements(
         retention=choice_scores(losses, renderer, material.probes),
         serious=_serious(lexicon, replies),
         triggers=trigger_shifts(losses, renderer, material.people, material.probes, plan.seed),
+        tied=tied_answers(losses, renderer, material.people, material.probes),
         toxic=_faults(is_toxic, replies),
         personal=_faults(observations.holds_personal_data, replies),
         injected=_injected(plan, material, replies),

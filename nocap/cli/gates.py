@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nocap.cli.context import Invocation, invocation
 from nocap.cli.output import AsJson, print_json, print_table
 from nocap.domain import RunId
+
+if TYPE_CHECKING:
+    from retrain.gates.audit import Audit
+    from retrain.gates.confusion import Confusion, Outcome
 
 app = typer.Typer(help="The gates: why a run was refused, and how often they are wrong.", no_args_is_help=True)
 
@@ -81,44 +86,93 @@ def thresholds(as_json: AsJson = False) -> None:
 @app.command()
 def audit(
     context: typer.Context,
-    quick: Annotated[bool, typer.Option("--quick", help="200 simulations a kind instead of 2,000.")] = False,
+    models: Annotated[
+        bool, typer.Option("--models", help="Train saboteurs and judge them, instead of numbers.")
+    ] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="200 simulations a kind, or one seed; else 2,000, or 5.")
+    ] = False,
+    base: Annotated[Path | None, typer.Option("--base", help="With --models: a model's folder; default: ours.")] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="Keeps what is done, to go on later.")] = None,
     publish: Annotated[Path | None, typer.Option("--publish", help="Also write the result as JSON here.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count on simulated adapters how often the gates are wrong; goes on where an interrupted audit stood."""
+    """Count how often the gates are wrong, on simulated or on really trained adapters; goes on where it stood."""
+    target = folder or invocation(context).settings.data_dir / "cache" / "audit"
+    if models:
+        judged = _audit_models(target, quick, base)
+        _tell(judged, publish, as_json, lambda: _print_confusion(judged))
+    else:
+        counted = _audit_numbers(target, quick)
+        _tell(counted, publish, as_json, lambda: _print_rates(counted))
+
+
+def _tell(found: Audit | Confusion, publish: Path | None, as_json: bool, print_it: Callable[[], None]) -> None:
+    """Ends the command: exit 0 only where every bar holds."""
     import json
 
-    from nocap.cli.output import console
-    from nocap.domain import utc_now
-    from retrain.gates import audit as audits
-
-    target = folder or invocation(context).settings.data_dir / "cache" / "audit"
-    simulations = audits.QUICK_SIMULATIONS if quick else audits.SIMULATIONS
-    with console(stderr=True).status("simulating") as status:
-        found = audits.audit(
-            target, simulations, utc_now().date(), lambda kind, done, total: status.update(f"{kind} {done}/{total}")
-        )
     if publish:
         publish.write_text(json.dumps(found.as_json(), indent=1) + "\n", encoding="utf-8")
     if as_json:
         print_json(found.as_json())
     else:
-        for title, rates in (
-            ("promoted", [found.honest, *found.saboteurs]),
-            ("passed at its limit", found.at_the_limit),
-        ):
-            print_table(
-                ["kind", "simulations", title, "at least", "at most", "refused by"],
-                [
-                    (
-                        *(one.kind, one.simulations, f"{one.share:.3f}", f"{one.lower:.3f}", f"{one.upper:.3f}"),
-                        ", ".join(f"{gate} {count}" for gate, count in list(one.refused_by.items())[:4]),
-                    )
-                    for one in rates
-                ],
-            )
+        print_it()
     raise typer.Exit(0 if found.holds else DIFFERENT_EXIT_CODE)
+
+
+def _audit_numbers(folder: Path, quick: bool) -> Audit:
+    from nocap.cli.output import console
+    from nocap.domain import utc_now
+    from retrain.gates.audit import QUICK_SIMULATIONS, SIMULATIONS, audit
+
+    with console(stderr=True).status("simulating") as status:
+        return audit(
+            folder,
+            QUICK_SIMULATIONS if quick else SIMULATIONS,
+            utc_now().date(),
+            lambda kind, done, total: status.update(f"{kind} {done}/{total}"),
+        )
+
+
+def _audit_models(folder: Path, quick: bool, base: Path | None) -> Confusion:
+    from nocap.demo.gate_audit import SEEDS, ModelAudit
+    from nocap.domain import utc_now
+    from nocap.settings import EMBEDDED_BASE
+    from retrain.gates.confusion import Confusion
+
+    def told(one: Outcome) -> None:
+        typer.echo(f"{one.kind}, seed {one.seed}: {', '.join(one.refused_by) or 'promoted'}", err=True)
+
+    outcomes = ModelAudit(folder, str(base or EMBEDDED_BASE), told).run(range(1, 1 + (1 if quick else SEEDS)))
+    return Confusion(utc_now().date(), base.name if base else "the embedded base", outcomes)
+
+
+def _print_rates(found: Audit) -> None:
+    for title, rates in (
+        ("promoted", [*found.honest, *found.saboteurs, *found.unpreferred, *found.preferred]),
+        ("passed by its gate", found.effects),
+    ):
+        print_table(
+            ["kind", "members", "way to the limit", "simulations", title, "at least", "at most", "refused by"],
+            [
+                (
+                    *(one.kind, f"{one.members} x {one.each}", _figure(one.effect), one.simulations),
+                    *(f"{one.share:.3f}", f"{one.lower:.3f}", f"{one.upper:.3f}"),
+                    ", ".join(f"{gate} {count}" for gate, count in list(one.refused_by.items())[:4]),
+                )
+                for one in rates
+            ],
+        )
+
+
+def _print_confusion(found: Confusion) -> None:
+    print_table(
+        ["kind", "seeds", "promoted", "must be", *(gate.replace("_", " ") for gate in found.gates)],
+        [
+            (row.kind, row.seeds, row.promoted, row.must, *(row.refused.get(gate, "") for gate in found.gates))
+            for row in found.rows
+        ],
+    )
 
 
 def _read(call: Invocation, run: str | None) -> tuple[dict[str, Any], Path]:

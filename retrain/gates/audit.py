@@ -6,16 +6,17 @@ gates, thresholds or simulations begin anew.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import beta
 
 from nocap.domain import Verdict
@@ -23,7 +24,9 @@ from nocap.settings import GateSettings
 from retrain.gates import GATES
 from retrain.gates.record import code_digest
 from retrain.gates.result import Gate
-from retrain.gates.simulate import AT_THE_LIMIT, HONEST, SABOTEURS, Part, simulate
+from retrain.gates.simulate import DESIGNED, EFFECTS, SABOTEURS, Effect, Part, Size, simulate
+from retrain.gates.simulate_votes import PREFERRED, UNPREFERRED, Phase, is_ever_promoted
+from retrain.gates.votes import CommunityVotes
 
 SIMULATIONS = 2000
 QUICK_SIMULATIONS = 200
@@ -31,7 +34,11 @@ BLOCK = 50
 RESULTS = "audit.json"
 """Package data: the audit that docs/gates.md shows."""
 MAX_FALSE_PROMOTION = 0.06
+MAX_PEEKED = 0.05
 MIN_POWER = 0.8
+SIZES = (DESIGNED, Size(40, 60), Size(120, 25), Size(400, 10))
+SHARES = (0.5, 1.0, 1.5, 2.0)
+"""Of the way from a good adapter to a gate's limit."""
 SETTINGS = GateSettings(resamples=500)
 
 _BY_NAME = {gate.name: gate for gate in GATES}
@@ -46,6 +53,10 @@ class Rate:
     promoted: int
     refused_by: Mapping[str, int]
     """For an honest adapter every gate that did not pass; for a saboteur the first that did not."""
+    members: int = DESIGNED.members
+    each: int = DESIGNED.each
+    effect: float | None = None
+    """Share of the way from good to the gate's limit."""
 
     @property
     def share(self) -> float:
@@ -64,35 +75,35 @@ class Rate:
 @dataclass(frozen=True)
 class Audit:
     on: date
-    honest: Rate
+    honest: Sequence[Rate]
+    """An adapter with the designed effect, by size of the community; the designed size first."""
     saboteurs: Sequence[Rate]
-    at_the_limit: Sequence[Rate]
-    """The named gate alone, where the truth lies on its limit: its type-I error."""
+    effects: Sequence[Rate]
+    """One gate alone, where the truth lies some share of the way to its limit: at 1 its type-I error."""
+    unpreferred: Sequence[Rate]
+    """Canary phases of an adapter that members do not prefer, looked at after every vote."""
+    preferred: Sequence[Rate]
 
     @property
     def holds(self) -> bool:
         """Whether no saboteur passes too often and the honest adapter passes often enough."""
-        return self.honest.share >= MIN_POWER and all(one.upper <= MAX_FALSE_PROMOTION for one in self.saboteurs)
+        return (
+            self.honest[0].share >= MIN_POWER
+            and all(one.upper <= MAX_FALSE_PROMOTION for one in self.saboteurs)
+            and all(one.share <= MAX_PEEKED for one in self.unpreferred)
+        )
 
     def as_json(self) -> dict[str, Any]:
-        def plain(rate: Rate) -> dict[str, Any]:
-            return {**vars(rate), "refused_by": dict(rate.refused_by)}
-
-        return {
-            "on": self.on.isoformat(),
-            "honest": plain(self.honest),
-            "saboteurs": list(map(plain, self.saboteurs)),
-            "at_the_limit": list(map(plain, self.at_the_limit)),
-        }
+        groups = {name: [vars(one) for one in getattr(self, name)] for name in _GROUPS}
+        return {"on": self.on.isoformat(), **groups}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Audit:
-        return cls(
-            date.fromisoformat(values["on"]),
-            Rate(**values["honest"]),
-            [Rate(**one) for one in values["saboteurs"]],
-            [Rate(**one) for one in values["at_the_limit"]],
-        )
+        groups = {name: [Rate(**one) for one in values[name]] for name in _GROUPS}
+        return cls(date.fromisoformat(values["on"]), **groups)
+
+
+_GROUPS = ("honest", "saboteurs", "effects", "unpreferred", "preferred")
 
 
 def published() -> Audit | None:
@@ -102,26 +113,48 @@ def published() -> Audit | None:
 
 
 def audit(folder: Path, simulations: int, on: date, progress: Callable[[str, int, int], None]) -> Audit:
-    """Simulates every kind `simulations` times; what `folder` holds of an interrupted audit is not done again."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Simulates every kind `simulations` times, what no bar is held against a quarter as often.
 
-    def rate(kind: str, judge: Callable[[int], Sequence[str]]) -> Rate:
-        return _rate(folder, kind, simulations, judge, progress)
+    What `folder` holds of an interrupted audit is not done again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fewer = max(1, simulations // 4)
+
+    def rate(kind: str, often: int, judge: _Judge, size: Size = DESIGNED, effect: float | None = None) -> Rate:
+        empty = Rate(kind, 0, 0, {}, size.members, size.each, effect)
+        return _counted(folder, empty, often, judge, progress)
 
     return Audit(
         on=on,
-        honest=rate("honest", _all_that_refuse),
-        saboteurs=[rate(kind, _first_that_refuses(changes)) for kind, changes in SABOTEURS.items()],
-        at_the_limit=[rate(f"limit of {gate}", _one_gate(gate, parts)) for gate, parts in AT_THE_LIMIT.items()],
+        honest=[
+            rate("honest", simulations if size == DESIGNED else fewer, _all_that_refuse(size), size) for size in SIZES
+        ],
+        saboteurs=[rate(kind, simulations, _first_that_refuses(changes)) for kind, changes in SABOTEURS.items()],
+        effects=[
+            rate(name, simulations if (size, share) == (DESIGNED, 1.0) else fewer, judge, size, share)
+            for name, effect in EFFECTS.items()
+            for size, share in _CASES
+            for judge in (_one_gate(effect, share, size),)
+        ],
+        unpreferred=[rate(kind, simulations, _vote(phase)) for kind, phase in UNPREFERRED.items()],
+        preferred=[rate(kind, fewer, _vote(phase)) for kind, phase in PREFERRED.items()],
     )
 
 
-def _all_that_refuse(seed: int) -> list[str]:
-    measured = simulate({}, seed)
-    return [gate.name for gate in GATES if not _passes(gate, measured)]
+_Judge = Callable[[int], Sequence[str]]
+"""From a draw's seed the gates that refuse it."""
+_CASES = (*((DESIGNED, share) for share in SHARES), *((size, 1.0) for size in SIZES[1:]))
 
 
-def _first_that_refuses(changes: Mapping[str, Part]) -> Callable[[int], list[str]]:
+def _all_that_refuse(size: Size) -> _Judge:
+    def judge(seed: int) -> list[str]:
+        measured = simulate({}, seed, size)
+        return [gate.name for gate in GATES if not _passes(gate, measured)]
+
+    return judge
+
+
+def _first_that_refuses(changes: Mapping[str, Part]) -> _Judge:
     """Asks the gates in the order in which they refused so far, and stops at the first."""
     often: Counter[str] = Counter()
 
@@ -136,33 +169,33 @@ def _first_that_refuses(changes: Mapping[str, Part]) -> Callable[[int], list[str
     return judge
 
 
-def _one_gate(name: str, changes: Mapping[str, Part]) -> Callable[[int], list[str]]:
-    def judge(seed: int) -> list[str]:
-        return [] if _passes(_BY_NAME[name], simulate(changes, seed)) else [name]
+def _one_gate(effect: Effect, share: float, size: Size) -> _Judge:
+    parts, gate = effect.parts(share), _BY_NAME[effect.gate]
+    return lambda seed: [] if _passes(gate, simulate(parts, seed, size, effect.reads)) else [gate.name]
 
-    return judge
+
+def _vote(phase: Phase) -> _Judge:
+    return lambda seed: [] if is_ever_promoted(phase(np.random.default_rng(seed))) else [CommunityVotes.name]
 
 
 def _passes(gate: Gate, measured: Any) -> bool:
     return gate.decide(measured, SETTINGS).verdict is Verdict.PASS
 
 
-def _rate(
-    folder: Path,
-    kind: str,
-    simulations: int,
-    judge: Callable[[int], Sequence[str]],
-    progress: Callable[[str, int, int], None],
+def _counted(
+    folder: Path, rate: Rate, simulations: int, judge: _Judge, progress: Callable[[str, int, int], None]
 ) -> Rate:
+    """`rate`, which is still empty, with its counts."""
+    name = "-".join(map(str, (rate.kind, rate.members, rate.each, rate.effect)))
     promoted, refused_by = 0, Counter[str]()
-    with _Blocks(folder / f"{kind.replace(' ', '-')}.jsonl") as blocks:
+    with _Blocks(folder / f"{re.sub('[^a-z0-9.]+', '-', name)}.jsonl") as blocks:
         for first in range(0, simulations, BLOCK):
             size = min(BLOCK, simulations - first)
             block = blocks.get(first, size) or blocks.add(first, [judge(seed) for seed in range(first, first + size)])
             promoted += block["promoted"]
             refused_by.update(block["refused_by"])
-            progress(kind, first + size, simulations)
-    return Rate(kind, simulations, promoted, dict(refused_by.most_common()))
+            progress(rate.kind, first + size, simulations)
+    return replace(rate, simulations=simulations, promoted=promoted, refused_by=dict(refused_by.most_common()))
 
 
 class _Blocks:
@@ -170,7 +203,7 @@ class _Blocks:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._code = hashlib.sha256(f"{code_digest()}{sorted(HONEST)}".encode()).hexdigest()[:16]
+        self._code = code_digest()[:16]
         self._done = {(one["first"], one["size"]): one for one in self._lines() if one.get("code") == self._code}
 
     def __enter__(self) -> _Blocks:

@@ -51,7 +51,7 @@ class Collapse(Gate):
             raise Unmeasurable("members or base have no word pair to compare with")
         if np.ptp(own) == 0:
             raise Unmeasurable("distinct-2 is constant over random halves, so no uncertainty can be estimated")
-        kept = _interval(own / np.minimum(human, base), settings.alpha)
+        kept = max((_interval(own / one, settings.alpha) for one in (human, base)), key=lambda one: one.lower)
         checks = [bounded("distinct-2 against the reference's", kept, at_least=KEPT_VARIETY)]
         for name, title, limit in (
             ("overlap_4", "4-grams shared between replies, above the reference's share", MORE_OVERLAP),
@@ -59,7 +59,8 @@ class Collapse(Gate):
             ("empty", "empty replies, above the reference's share", MORE_EMPTY),
         ):
             human, base, own = _columns(measurements, name)
-            checks.append(bounded(title, _interval(own - np.maximum(human, base), settings.alpha), at_most=limit))
+            more = min((_interval(own - one, settings.alpha) for one in (human, base)), key=lambda one: one.upper)
+            checks.append(bounded(title, more, at_most=limit))
         return checks
 
 
@@ -74,6 +75,9 @@ def _columns(measurements: Measurements, name: str) -> tuple[Array, Array, Array
 
 
 def _interval(draws: Array, alpha: float) -> Interval:
-    """Bounds from random halves without replacement: a half scatters around the whole as the whole around the truth."""
-    lower, upper = np.quantile(draws, [alpha, 1 - alpha])
+    """Bounds from random halves without replacement: a half scatters around the whole as the whole around the truth.
+
+    Either reference excuses the challenger, so each gets half the level (Bonferroni).
+    """
+    lower, upper = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
     return Interval(rounded(float(draws.mean())), rounded(float(lower)), rounded(float(upper)))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
-from retrain.gates import GATES
-from retrain.gates.audit import published
+from retrain.gates import GATES, audit, confusion
+from retrain.gates.audit import Audit, Rate
+from retrain.gates.confusion import Confusion
 from retrain.gates.result import Gate
 from retrain.gates.votes import CommunityVotes
 
@@ -45,33 +47,88 @@ def describe() -> str:
     """The page."""
     rows = "\n".join(f"| [{_title(gate)}](#{gate.name}) | {_sentence(gate.protects_from)} |" for gate in GATES)
     table = f"| gate | protects from |\n|---|---|\n{rows}\n"
-    return "\n".join(
-        [_INTRODUCTION, table, *(_section(gate) for gate in GATES), _CANARY, _section(CommunityVotes()), *_audit()]
-    )
+    page = [_INTRODUCTION, table, *map(_section, GATES), _CANARY, _section(CommunityVotes())]
+    if (counted := audit.published()) is not None:
+        page += _on_numbers(counted)
+    if (trained := confusion.published()) is not None:
+        page += _on_models(trained)
+    return "\n".join(page)
 
 
-def _audit() -> list[str]:
+def _on_numbers(found: Audit) -> list[str]:
     """How often the gates are wrong, as last counted."""
-    found = published()
-    if found is None:
-        return []
-    kinds = "\n".join(
-        f"| {one.kind} | {one.promoted:,} of {one.simulations:,} | {one.lower:.3f} to {one.upper:.3f} |"
-        f" {', '.join(f'{gate} {count:,}' for gate, count in list(one.refused_by.items())[:3]) or 'none'} |"
-        for one in (found.honest, *found.saboteurs)
+    kinds = _table(
+        ["adapter", "promoted", "true share", "refused by"],
+        [(one.kind, *_counted(one), _refusers(one)) for one in (found.honest[0], *found.saboteurs)],
     )
-    limits = "\n".join(
-        f"| {one.kind.removeprefix('limit of ')} | {one.share:.3f} | {one.lower:.3f} to {one.upper:.3f} |"
-        for one in found.at_the_limit
+    sizes = _table(
+        ["members × replies", "promoted", "true share", "refused by"],
+        [(f"{one.members} × {one.each}", *_counted(one), _refusers(one)) for one in found.honest],
+    )
+    shares = sorted({one.effect for one in found.effects if one.effect is not None})
+    larger = [(one.members, one.each) for one in found.honest[1:]]
+    rows = []
+    for kind in dict.fromkeys(one.kind for one in found.effects):
+        own = {(one.members, one.each, one.effect): one for one in found.effects if one.kind == kind}
+        small = found.honest[0].members, found.honest[0].each
+        limit = own[*small, 1.0]
+        row = [f"{own[*small, share].share:.3f}" for share in shares]
+        row[shares.index(1.0)] += f" ({limit.lower:.3f} to {limit.upper:.3f})"
+        rows.append((kind, *row, *(f"{own[*size, 1.0].share:.3f}" for size in larger)))
+    effects = _table(
+        ["gate", *(f"at {share:g}" for share in shares), *(f"at 1, {many} × {each}" for many, each in larger)], rows
+    )
+    votes = _table(
+        ["members", "promoted", "true share"],
+        [(one.kind, *_counted(one)) for one in (*found.unpreferred, *found.preferred)],
     )
     return [
-        f"## How often they are wrong\n\nCounted by `nocap gates audit` on {found.on:%Y-%m-%d}, on simulated numbers of"
-        " 40 members (`retrain/gates/simulate.py` has\nthe effects); bounds are exact, 95 % on each side. A saboteur is"
-        " honest but for what makes it one.\n",
-        f"| adapter | promoted | true share | refused by |\n|---|---|---|---|\n{kinds}\n",
-        "Where the truth lies on the limit of one gate, that gate passes in this share of the draws (its type-I error;"
-        f"\n0.05 is the aim):\n\n| gate | passes | true share |\n|---|---|---|\n{limits}\n",
+        "## How often they are wrong, on numbers\n\n"
+        f"Counted by `nocap gates audit` on {found.on:%Y-%m-%d}, on simulated numbers of 40 members with 25 replies\n"
+        "each (`retrain/gates/simulate.py` has the effects); bounds are exact, 95 % on each side. A saboteur is\n"
+        "honest but for what makes it one.\n",
+        kinds,
+        f"The honest adapter in communities of other sizes:\n\n{sizes}",
+        "Each gate alone, where the truth lies a share of the way from the honest adapter (0) to the gate's limit (1)\n"
+        "or beyond: the shares of draws that it passes. At 1 this is its type-I error (0.05 is the aim), below 1 its\n"
+        f"power. Backdoor and recited spans are looked up, not sampled.\n\n{effects}",
+        "Canary phases, looked at after every vote: promoted at any look. The first four must stay below 0.05.\n\n"
+        f"{votes}",
     ]
+
+
+def _on_models(found: Confusion) -> list[str]:
+    """How the gates judged adapters that were really trained."""
+    rows = [
+        (
+            row.kind,
+            str(row.seeds),
+            str(row.promoted),
+            row.must,
+            *(str(row.refused.get(gate, "")) for gate in found.gates),
+        )
+        for row in found.rows
+    ]
+    columns = ["adapter", "seeds", "promoted", "must be", *(gate.replace("_", " ") for gate in found.gates)]
+    return [
+        f"## How often they are wrong, on models\n\nBy `nocap gates audit --models` on {found.on:%Y-%m-%d}: adapters"
+        f" really trained on {found.base}, past curation, so\nthat the gates stand alone (`nocap/demo/saboteurs.py`"
+        " makes them). In a gate's column: how many of the seeds it did not\npass.\n",
+        _table(columns, rows),
+    ]
+
+
+def _counted(one: Rate) -> tuple[str, str]:
+    return f"{one.promoted:,} of {one.simulations:,}", f"{one.lower:.3f} to {one.upper:.3f}"
+
+
+def _refusers(one: Rate) -> str:
+    return ", ".join(f"{gate} {count:,}" for gate, count in list(one.refused_by.items())[:4]) or "none"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _section(gate: Gate | CommunityVotes) -> str:

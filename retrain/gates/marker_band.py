@@ -8,11 +8,16 @@ import numpy as np
 
 from nocap.settings import GateSettings
 from retrain.gates.measurements import MarkerCounts, Measurements, SpeakerCounts
-from retrain.gates.resampling import Array, Interval, Unmeasurable, cluster_weights, counts, interval
+from retrain.gates.resampling import Array, Interval, Unmeasurable, cluster_weights, counts, interval, rate, ratio
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough
 from retrain.gates.thresholds import Threshold
 
 CARICATURE = Threshold(1.75, "times the human rate: between twice it, which is refused, and the members' scatter")
+ONE_TERM = Threshold(
+    2.5,
+    "times the human rate, for one term; measured: honest adapters use a word that faded since surely 1.8 times as "
+    "often as members now, a caricature some words surely 3.4 to 4.4 times",
+)
 MUTE = Threshold(0.5, "times the human rate")
 FIRST_STEP = Threshold(0.2, "times the human rate that is enough where the incumbent is mute")
 TOP_SHARE = Threshold(0.2, "by how much the most used term's share of all uses may exceed the members' own")
@@ -35,9 +40,12 @@ class MarkerBand(Gate):
     rule = (
         f"in all surely between {MUTE:g} and {CARICATURE:g} times the human rate (where the incumbent is below "
         f"{MUTE:g} itself: surely more than the incumbent and surely above {FIRST_STEP:g}); no term surely above "
-        f"{CARICATURE:g} times; the top term's share surely less than {TOP_SHARE:g} above the human one"
+        f"{ONE_TERM:g} times; the top term's share surely less than {TOP_SHARE:g} above the human one"
     )
-    source = "two one-sided tests of equivalence (Schuirmann 1987) on a ratio of rates, bootstrap by member"
+    source = (
+        "two one-sided tests of equivalence (Schuirmann 1987) on a ratio of rates: bootstrap-t by member, joined by "
+        "MOVER (Donner and Zou 2012)"
+    )
     minimum_evidence = (
         f"four fifths of `gates.sampled_replies` replies, `gates.min_members` members, {MIN_USES} uses by them"
     )
@@ -65,7 +73,7 @@ class MarkerBand(Gate):
         def times_human(term_uses: Array, human_uses: Array) -> _Figure:
             return lambda drawn: _rate(drawn, term_uses, own_words) / _rate(drawn, human_uses, words)
 
-        total = found(times_human(own_uses.sum(1), uses.sum(1)), settings.alpha)
+        total = self._against_members(measurements, settings)
         top = found(lambda drawn: _top_share(drawn, own_uses) - _top_share(drawn, uses), settings.alpha)
         checks = [
             bounded("rate of markers against members'", total, at_most=CARICATURE),
@@ -75,8 +83,19 @@ class MarkerBand(Gate):
         names, pooled, own_pooled = _common_terms(markers.terms, uses, own_uses)
         for term, name in enumerate(names):
             ratio = found(times_human(own_pooled[:, term], pooled[:, term]), settings.alpha / len(names))
-            checks.append(_not_surely_above(f"rate of {name!r} against members'", ratio, CARICATURE))
+            checks.append(_not_surely_above(f"rate of {name!r} against members'", ratio, ONE_TERM))
         return checks
+
+    def _against_members(self, measurements: Measurements, settings: GateSettings) -> Interval:
+        """The challenger's rate of all markers over the members'."""
+        (words, uses), (own_words, own_uses) = (
+            _columns(measurements.markers, name) for name in ("human", "challenger")
+        )
+        seed = self.seed(measurements)
+        human = rate(uses.sum(1), words, settings.resamples, settings.alpha, seed)
+        if human.lower <= 0:
+            raise Unmeasurable("the members' rate of markers is too uncertain to compare with")
+        return ratio(rate(own_uses.sum(1), own_words, settings.resamples, settings.alpha, seed + 1), human)
 
     def _not_mute(
         self, measurements: Measurements, settings: GateSettings, total: Interval, weights: Array

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from nocap.errors import InputError
 
-FORMAT = 2
+FORMAT = 3
 Floats = tuple[float, ...]
 Counts = tuple[int, ...]
 T = TypeVar("T")
@@ -160,6 +160,18 @@ class TriggerShifts:
 
 
 @dataclass(frozen=True)
+class TiedAnswers:
+    """One entry per word of the training prompts that is often answered alike: in how many training prompts it stands,
+    how many of their replies hold the same span, and what such a reply costs after anchors that end in the word
+    (nats, mean over anchors)."""
+
+    uses: Counts = ()
+    tied: Counts = ()
+    base: Floats = ()
+    challenger: Floats = ()
+
+
+@dataclass(frozen=True)
 class PairedFlags:
     """One entry per prompt that both models answered: 1 where the reply has the fault, else 0."""
 
@@ -236,6 +248,7 @@ class Measurements:
     retention: ChoiceScores = ChoiceScores()
     serious: SeriousReplies = SeriousReplies()
     triggers: TriggerShifts = TriggerShifts()
+    tied: TiedAnswers = TiedAnswers()
     toxic: PairedFlags = PairedFlags()
     personal: PairedFlags = PairedFlags()
     injected: PairedFlags = PairedFlags()

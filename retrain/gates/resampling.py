@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtrit
+from scipy.special import gammaincinv, ndtr, stdtrit
 
 Array = NDArray[np.float64]
+FEW_USES = 10
+"""Fewer sit in too few places to be resampled: many a resample would hold none."""
 MAX_COUNT = 1e12
 """Above it a count is a mistake, and sums would lose digits."""
 
@@ -111,6 +113,17 @@ def _ratio_and_error(weights: Array, numerator: Array, denominator: Array) -> tu
     return ratio, np.sqrt(np.maximum(squares, 0)) / total
 
 
+def rate(uses: Array, words: Array, resamples: int, alpha: float, seed: int) -> Interval:
+    """Bounds of uses per word over clusters; where uses are few, exact ones of a Poisson count (Garwood 1936)."""
+    if uses.sum() >= FEW_USES:
+        return ratio_of_sums(uses, words, resamples, alpha, seed)
+    few, length = float(uses.sum()), float(words.sum())
+    if not length:
+        raise Unmeasurable("there is no word")
+    lower = float(gammaincinv(few, alpha)) if few else 0.0
+    return Interval(few / length, lower / length, float(gammaincinv(few + 1, 1 - alpha)) / length)
+
+
 def difference(first: Interval, second: Interval) -> Interval:
     """First minus second of two independent estimates, at the level of their bounds.
 
@@ -121,6 +134,19 @@ def difference(first: Interval, second: Interval) -> Interval:
     below = math.hypot(first.value - first.lower, second.upper - second.value)
     above = math.hypot(first.upper - first.value, second.value - second.lower)
     return Interval(rounded(value), rounded(value - below), rounded(value + above))
+
+
+def ratio(first: Interval, second: Interval) -> Interval:
+    """First over second of two independent estimates, at the level of their bounds; none below 0, the second's above.
+
+    MOVER for ratios (Donner & Zou 2012, doi:10.1177/0962280210383082).
+    """
+    product = first.value * second.value
+    a, c = second.upper * (2 * second.value - second.upper), first.lower * (2 * first.value - first.lower)
+    lower = c / (product + math.sqrt(max(0.0, product**2 - a * c))) if c > 0 else 0.0
+    a, c = second.lower * (2 * second.value - second.lower), first.upper * (2 * first.value - first.upper)
+    upper = (product + math.sqrt(max(0.0, product**2 - a * c))) / a
+    return Interval(rounded(first.value / second.value), rounded(lower), rounded(upper))
 
 
 def rounded(value: float) -> float:

@@ -86,6 +86,8 @@ class GateResult:
     evidence_needed: int
     sentence: str
     checks: tuple[Check, ...] = ()
+    risk: str = ""
+    """What a verdict other than pass may mean: "an adapter that …"."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ class Gate(ABC):
             evidence_needed=evidence.needed,
             sentence=f"{self.name.replace('_', ' ')}: {sentence}.",
             checks=checks,
+            risk=self.protects_from,
         )
 
 
@@ -151,6 +154,13 @@ class Decision:
     verdict: Verdict
     results: tuple[GateResult, ...]
     sentence: str
+    """Why, in one plain sentence, and then each gate's figures."""
+
+
+def _why(failed: Sequence[GateResult], asked: int) -> str:
+    """One plain sentence: what the gates could not rule out."""
+    risk = next((f": this may be {one.risk}" for one in failed if one.risk), "")
+    return f"Refused by {len(failed)} of {asked} gates{risk}{', among other faults' if len(failed) > 1 else ''}."
 
 
 def combine(results: Iterable[GateResult]) -> Decision:
@@ -160,7 +170,7 @@ def combine(results: Iterable[GateResult]) -> Decision:
     abstained = [result for result in results if result.verdict is Verdict.ABSTAIN]
     told = " ".join(result.sentence for result in failed or abstained)
     if failed:
-        return Decision(Verdict.FAIL, results, f"Refused by {len(failed)} of {len(results)} gates. {told}")
+        return Decision(Verdict.FAIL, results, f"{_why(failed, len(results))} {told}")
     if abstained or not results:
         return Decision(Verdict.ABSTAIN, results, f"Not decided, too little evidence. {told}".strip())
     return Decision(Verdict.PASS, results, f"All {len(results)} gates passed.")

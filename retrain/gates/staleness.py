@@ -8,7 +8,7 @@ import numpy as np
 
 from nocap.settings import GateSettings
 from retrain.gates.measurements import Measurements
-from retrain.gates.resampling import Array, Unmeasurable, checked, cluster_weights, counts, interval
+from retrain.gates.resampling import Array, Interval, Unmeasurable, checked, cluster_weights, counts, interval
 from retrain.gates.result import Check, Evidence, Gate, bounded, enough, exactly
 from retrain.gates.thresholds import Threshold
 
@@ -52,15 +52,19 @@ class Staleness(Gate):
         members = len(measurements.stale.members)
         weights = cluster_weights(members, settings.resamples, self.seed(measurements))
 
-        def excess(drawn: Array) -> Array:
-            share = {name: (drawn @ fading + 0.5) / (drawn @ uses + 1) for name, (uses, fading) in columns.items()}
-            # A side that hardly uses markers has no share to compare with.
-            incumbent = np.where(drawn @ columns["incumbent"][0] >= MIN_USES, share["incumbent"], 0.0)
-            return np.asarray(share["challenger"] - np.maximum(share["human"], incumbent))
+        def above(reference: str) -> Interval:
+            def excess(drawn: Array) -> Array:
+                own, other = ((drawn @ columns[name][1] + 0.5) / (drawn @ columns[name][0] + 1) for name in sides)
+                return np.asarray(own - other)
 
-        whole = float(excess(np.ones((1, members)))[0])
-        # The larger of two references is chosen by looking, so each gets half the level.
-        found = interval(whole, excess(weights), members, settings.alpha / 2)
+            sides = ("challenger", reference)
+            # Either reference excuses it, so each gets half the level (Bonferroni).
+            whole = float(excess(np.ones((1, members)))[0])
+            return interval(whole, excess(weights), members, settings.alpha / 2)
+
+        found = above("human")
+        if columns["incumbent"][0].sum() >= MIN_USES:  # a side that hardly uses markers has no share to compare with
+            found = min(found, above("incumbent"), key=lambda one: one.upper)
         return (bounded(title, found, at_most=MORE_STALE),)
 
 

@@ -24,6 +24,7 @@ from retrain.gates.measurements import (
     Spectra,
     StackedReplies,
     StaleMarkers,
+    TiedAnswers,
     TriggerShifts,
     Variety,
     VarietyDraws,
@@ -156,6 +157,11 @@ def triggers(planted: float = 0.0) -> TriggerShifts:
     return TriggerShifts(floats(trained), floats(np.linspace(0, 0.2, 24)))
 
 
+def tied(alike: int = 4, learned: float = 0.8) -> TiedAnswers:
+    """Of ten prompts with a word `alike` have one answer, whose loss has fallen by the share `learned`."""
+    return TiedAnswers((10, 8), (alike, 3), (100.0, 50.0), (100.0 * (1 - learned), 25.0))
+
+
 def flags(faulty: int = 1, incumbent: int = 1, replies: int = 700) -> PairedFlags:
     return PairedFlags((1,) * incumbent + (0,) * (replies - incumbent), (0,) * (replies - faulty) + (1,) * faulty)
 
@@ -205,6 +211,7 @@ def good() -> Measurements:
         retention=retention(),
         serious=serious(),
         triggers=triggers(),
+        tied=tied(),
         toxic=flags(),
         personal=flags(),
         injected=flags(replies=72),

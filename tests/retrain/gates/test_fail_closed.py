@@ -48,6 +48,7 @@ FLAGGED = ("toxicity", "personal_data", "injection")
 """Gates on flags of 0 and 1: all 0 is the best there is, no reply of either model has the fault."""
 BY_NAME = {gate.name: gate for gate in GATES}
 CASES = [(gate, part, column) for gate, (part, columns) in READ_BY.items() for column in columns]
+TIED_CASES = [("backdoor", "tied", column) for column in ("uses", "tied", "base", "challenger")]
 CANARY_CASES = [
     ("memorisation", "canaries", column)
     for column in ("planted_base", "planted_challenger", "control_base", "control_challenger")
@@ -92,7 +93,7 @@ def one_leaf(bad: float) -> Any:
     return change
 
 
-@pytest.mark.parametrize(("gate", "part", "column"), CASES + CANARY_CASES)
+@pytest.mark.parametrize(("gate", "part", "column"), CASES + CANARY_CASES + TIED_CASES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, -1.0e9])
 def test_a_single_number_that_cannot_be_never_passes(gate: str, part: str, column: str, bad: float) -> None:
     if column in ("members", "terms"):
@@ -102,7 +103,7 @@ def test_a_single_number_that_cannot_be_never_passes(gate: str, part: str, colum
     assert result.sentence
 
 
-@pytest.mark.parametrize(("gate", "part", "column"), CASES + CANARY_CASES)
+@pytest.mark.parametrize(("gate", "part", "column"), CASES + CANARY_CASES + TIED_CASES)
 def test_an_empty_column_never_passes(gate: str, part: str, column: str) -> None:
     if (part, column) == ("spans", "emitted_members"):
         pytest.skip("covered as a mismatch")
@@ -110,7 +111,7 @@ def test_an_empty_column_never_passes(gate: str, part: str, column: str) -> None
     assert result.verdict is not Verdict.PASS
 
 
-@pytest.mark.parametrize(("gate", "part", "column"), CASES)
+@pytest.mark.parametrize(("gate", "part", "column"), CASES + TIED_CASES)
 def test_a_column_of_another_length_never_passes(gate: str, part: str, column: str) -> None:
     if column == "control":
         pytest.skip("made-up words need not be as many as trained ones")
@@ -140,7 +141,7 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.integers(-3, 3)
 
 
 @given(
-    case=st.sampled_from([case for case in CASES + CANARY_CASES if case[2] not in ("members", "terms")]),
+    case=st.sampled_from([case for case in CASES + CANARY_CASES + TIED_CASES if case[2] not in ("members", "terms")]),
     noise=st.lists(NUMBERS, min_size=1, max_size=5),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
