@@ -10,6 +10,7 @@ from nocap.domain import BASE, AdapterName, DuelChoice, Purpose, RunState, Verdi
 from nocap.errors import (
     AdapterError,
     BackendBusy,
+    BackendPaused,
     BackendUnavailable,
     ConfigurationError,
     InferenceError,
@@ -54,6 +55,7 @@ MYDATA_USAGE = "Either /mydata export [FILE] or /mydata delete."
 TYPE_YES = "Type yes to go on."
 
 FAILURES: tuple[tuple[type[Exception], str], ...] = (
+    (BackendPaused, "I'm being retrained right now and can't think meanwhile. Ask me again in a while."),
     (BackendBusy, "Too many people are talking to me at once. Give me a moment and ask again."),
     (PromptTooLong, "That's more than I can take in at once. Try it shorter."),
     (BackendUnavailable, "I can't reach the machine I think with. Try again in a minute."),
@@ -139,7 +141,7 @@ def limited(limit: Limited) -> str:
 def failure(error: Exception, incident: str) -> str:
     """What a member is told; the incident id leads the operator to the cause in the log."""
     sentence = next((text for kind, text in FAILURES if isinstance(error, kind)), UNEXPECTED)
-    if isinstance(error, BackendBusy) and error.retry_after_seconds >= 2:
+    if isinstance(error, BackendBusy) and not isinstance(error, BackendPaused) and error.retry_after_seconds >= 2:
         sentence = f"Too many people are talking to me at once. Ask again in {_seconds(error.retry_after_seconds)}."
     return f"{sentence} (incident {incident})"
 

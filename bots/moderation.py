@@ -20,7 +20,7 @@ from storage.database import Database
 from storage.messages import ChannelPurge, purge_channel
 from storage.registry import voice_names
 from storage.reports import OpenReport, open_reports, settle_report
-from storage.slang import set_status, terms
+from storage.slang import FadingTerm, fading, set_status, terms
 from storage.tables import Channel, SlangTerm
 
 QUEUE_LENGTH = 10
@@ -86,10 +86,10 @@ class Moderation:
         return await asyncio.to_thread(self._voices)
 
     async def slang_queue(self, caller: Caller, channel: ChannelKey) -> tuple[str, list[str]]:
-        """The terms that wait for a moderator, as text and by name."""
+        """The terms that wait for a moderator, as text with those that fade, and by name."""
         caller.insist(Right.MODERATOR)
-        waiting = await asyncio.to_thread(self._queue, channel)
-        return staff_messages.slang_queue(waiting[:QUEUE_LENGTH], len(waiting)), [
+        waiting, fading_terms = await asyncio.to_thread(self._queue, channel)
+        return staff_messages.slang_queue(waiting[:QUEUE_LENGTH], len(waiting), fading_terms), [
             one.term for one in waiting[:QUEUE_LENGTH]
         ]
 
@@ -145,9 +145,10 @@ class Moderation:
         with self._database.read() as session:
             return [str(name) for name in voice_names(session)]
 
-    def _queue(self, channel: ChannelKey) -> list[SlangTerm]:
+    def _queue(self, channel: ChannelKey) -> tuple[list[SlangTerm], list[FadingTerm]]:
         with self._database.read() as session:
-            return terms(session, self._voice_of(session, channel), SlangStatus.CANDIDATE)
+            voice = self._voice_of(session, channel)
+            return terms(session, voice, SlangStatus.CANDIDATE), fading(session, voice)
 
     def _review(self, caller: Caller, channel: ChannelKey, term: str, status: SlangStatus, gloss: str | None) -> str:
         with self._database.write() as session:

@@ -11,12 +11,14 @@ from nocap.domain import BASE, AdapterStatus, RunId, RunState, SlangStatus
 from storage.messages import ChannelPurge
 from storage.registry import PointerMove
 from storage.reports import OpenReport
+from storage.slang import FadingTerm
 from storage.tables import Adapter, Channel, GateOutcome, Run, SlangTerm
 
 if TYPE_CHECKING:
     from bots.moderation import Target
 
 SHOWN_CHANNELS = 20
+SHOWN_FADING = 10
 NO_SLANG_WAITS = "No term waits for review."
 NO_REPORTS = "No open reports. Nice."
 PURGE_ASK = "This erases everything stored from {label} for good. Votes stay as bare counts. Go on?"
@@ -58,15 +60,22 @@ def _channel(row: Channel, label: str) -> str:
 _MODES = {"mention": "when addressed", "always": "to everything", "off": "nothing (off)"}
 
 
-def slang_queue(waiting: Sequence[SlangTerm], total: int) -> str:
+def slang_queue(waiting: Sequence[SlangTerm], total: int, fading: Sequence[FadingTerm] = ()) -> str:
     if not waiting:
-        return NO_SLANG_WAITS
+        return "\n".join([NO_SLANG_WAITS, *_fading(fading)])
     lines = [f"{total} terms wait for review:"]
     lines += [
         f"  {one.term} (score {one.score:.1f}, {one.freshness:.0%} of its recent uses are from the last two weeks)"
         for one in waiting
     ]
-    return "\n".join([*lines, *_and_more(total - len(waiting)), SLANG_USAGE])
+    return "\n".join([*lines, *_and_more(total - len(waiting)), *_fading(fading), SLANG_USAGE])
+
+
+def _fading(terms: Sequence[FadingTerm]) -> list[str]:
+    if not terms:
+        return []
+    named = ", ".join(f"{one.term} ({one.before:.1f} → {one.now:.1f} a 1,000 messages)" for one in terms[:SHOWN_FADING])
+    return [f"Going out of use: {named}. /slang block TERM takes one out of the glossary."]
 
 
 def slang_reviewed(row: SlangTerm) -> str:

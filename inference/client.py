@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from inference.dialects import Dialect
-from inference.refusals import has_no_such_route, is_loaded_already, load_refusal, refusal, unreachable
+from inference.refusals import has_no_such_route, is_loaded_already, load_refusal, pause_refusal, refusal, unreachable
 from inference.transport import AiohttpTransport
 from inference.wire import Delta, chat_body, event_data, read_answer
 from nocap.domain import BASE, AdapterName, ChatMessage, SamplingOptions
@@ -24,6 +24,8 @@ from nocap.errors import AdapterError, ConfigurationError, InferenceError, Unkno
 
 CONNECT_TIMEOUT_SECONDS = 5.0
 ADAPTER_LOAD_TIMEOUT_SECONDS = 120.0
+PAUSE_TIMEOUT_SECONDS = 600.0
+"""Replies in flight are finished first, and a base of 15 GB may come from a slow disk."""
 LAST_BYTES_SECONDS = 0.5
 """For the end of an answer's body after its last event; a server that keeps it open loses the connection."""
 
@@ -201,6 +203,24 @@ class BackendClient:
         if not response.is_success:
             raise refusal(self.url, response, name)
 
+    async def pause(self, owner: str, lease_seconds: float) -> None:
+        """The replica has freed its card for `owner`, at most for `lease_seconds` if that is not asked again.
+
+        Raises NotPermitted where it is paused for another owner, InferenceError where it cannot pause.
+        """
+        response = await self._request(
+            "POST", "/v1/pause", self._admin_token, {"owner": owner, "lease_seconds": lease_seconds},
+            PAUSE_TIMEOUT_SECONDS,
+        )  # fmt: skip
+        if not response.is_success:
+            raise pause_refusal(self.url, response)
+
+    async def resume(self, owner: str) -> None:
+        """The replica serves again. Raises as `pause` does."""
+        response = await self._request("POST", "/v1/resume", self._admin_token, {"owner": owner}, PAUSE_TIMEOUT_SECONDS)
+        if not response.is_success:
+            raise pause_refusal(self.url, response)
+
     async def health(self) -> bool:
         """Whether the replica can be reached and says that it is well."""
         try:
@@ -235,7 +255,7 @@ class BackendClient:
         method: str,
         path: str,
         token: str | None,
-        body: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
         timeout_seconds: float | None = None,
     ) -> httpx.Response:
         seconds = timeout_seconds or self._timeout_seconds

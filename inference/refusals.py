@@ -14,9 +14,11 @@ from nocap.domain import AdapterName, ChatMessage, utc_now
 from nocap.errors import (
     AdapterError,
     BackendBusy,
+    BackendPaused,
     BackendUnavailable,
     InferenceError,
     NocapError,
+    NotPermitted,
     PromptTooLong,
     UnknownAdapter,
 )
@@ -40,6 +42,8 @@ def refusal(
         return BackendBusy(f"{url} has a full queue; try again shortly.", retry_after_seconds(response))
     if status in (401, 403):
         return InferenceError(f"{url} refuses our token ({status}); mend `inference.user_token`.")
+    if status == 503 and _is_pause(response):
+        return BackendPaused(f"{url} has made room for a retrain; ask again later.", retry_after_seconds(response))
     if status >= 500:
         return BackendUnavailable(f"{url} cannot answer now ({status}); try again, or read its log.")
     reason = _without_texts(response, messages)
@@ -60,6 +64,18 @@ def load_refusal(url: str, response: httpx.Response, name: AdapterName) -> Nocap
     if has_no_such_route(response):
         advice = "it may forbid loading at run time (vLLM: VLLM_ALLOW_RUNTIME_LORA_UPDATING=1)"
     return AdapterError(f"{url} did not load `{name}` ({status}){f': {reason}' if reason else ''}; {advice}.")
+
+
+def pause_refusal(url: str, response: httpx.Response) -> NocapError:
+    """The error for a pause, or its end, that was refused."""
+    if response.status_code in (401, 403):
+        return InferenceError(f"{url} refuses our admin token ({response.status_code}); set `inference.admin_token`.")
+    reason = _words(response)[:300]
+    if response.status_code == 409:
+        return NotPermitted(f"{url}: {reason}.")
+    return InferenceError(
+        f"{url} cannot pause ({response.status_code}){f': {reason}' if reason else ''}; set `retrain.gpu` to `share`."
+    )
 
 
 def is_loaded_already(response: httpx.Response) -> bool:
@@ -96,6 +112,13 @@ def retry_after_seconds(response: httpx.Response) -> float:
         return DEFAULT_RETRY_AFTER_SECONDS
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(0.0, (moment - utc_now()).total_seconds())
+
+
+def _is_pause(response: httpx.Response) -> bool:
+    try:
+        return bool(response.json()["error"]["code"] == "paused")
+    except (ValueError, LookupError, TypeError):
+        return False
 
 
 def _words(response: httpx.Response) -> str:

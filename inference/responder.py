@@ -186,7 +186,7 @@ class RoutedResponder:
                 replica.failed()
                 failure = error
             except BackendBusy as error:
-                replica.busy(error.retry_after_seconds)
+                replica.busy(error)
                 failure = failure or error
             except (UnknownAdapter, WrongModelAnswered) as error:
                 failure = error

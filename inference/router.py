@@ -11,7 +11,7 @@ from typing import Protocol
 
 from inference.client import BackendClient
 from nocap.domain import AdapterName, ChannelKey, VoiceName
-from nocap.errors import BackendBusy, BackendUnavailable
+from nocap.errors import BackendBusy, BackendPaused, BackendUnavailable
 
 FIRST_REST_SECONDS = 1.0
 LONGEST_REST_SECONDS = 30.0
@@ -64,6 +64,7 @@ class Replica:
         self._failures = 0
         self._resting_until = 0.0
         self._busy_until = 0.0
+        self.is_paused = False
         self._loads: dict[AdapterName, asyncio.Task[None]] = {}
 
     @property
@@ -86,8 +87,10 @@ class Replica:
         self._failures = min(self._failures + 1, 10)
         self._resting_until = self._monotonic() + rest
 
-    def busy(self, retry_after_seconds: float) -> None:
-        self._busy_until = self._monotonic() + retry_after_seconds
+    def busy(self, error: BackendBusy) -> None:
+        """It wants to be left alone for as long as `error` says."""
+        self._busy_until = self._monotonic() + error.retry_after_seconds
+        self.is_paused = isinstance(error, BackendPaused)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -122,7 +125,8 @@ class ReplicaPool:
         """The well ones that are not in `beside`, least loaded first; where none is, an idle resting one, so that
         recovery is noticed.
 
-        Raises BackendBusy where every well replica has asked to be left alone, BackendUnavailable where none
+        Raises BackendBusy where every well replica has asked to be left alone (BackendPaused where all of them make
+        room for a retrain), BackendUnavailable where none
         is well and each is being tried already.
         """
         among = [one for one in self.replicas if one not in beside]
@@ -133,6 +137,10 @@ class ReplicaPool:
             return free or probes[:1]
         if ready:
             wait_seconds = min(one.busy_seconds for one in ready)
+            if all(one.is_paused for one in ready):
+                raise BackendPaused(
+                    "Every inference replica has made room for a retrain; ask again later.", wait_seconds
+                )
             raise BackendBusy(f"Every inference replica is full for {wait_seconds:.1f} s more.", wait_seconds)
         urls = ", ".join(one.client.url for one in self.replicas)
         raise BackendUnavailable(f"No inference replica is well ({urls}); see their logs, or mend `inference.urls`.")

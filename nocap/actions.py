@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlmodel import select
 
@@ -20,6 +20,7 @@ from nocap.domain import (
     AdapterStatus,
     Clock,
     MemberKey,
+    Purpose,
     RunId,
     RunState,
     SlangStatus,
@@ -39,9 +40,14 @@ from storage import audit, erasure, feedback, registry, runs, slang
 from storage.compliance import Compliance, compliance
 from storage.consent_audit import ConsentAudit, LedgerState, audit_consent, ledger_state
 from storage.database import Database
+from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.messages import ErasureReceipt
 from storage.registry import PointerMove
+from storage.slang import FadingTerm
 from storage.tables import Adapter, Retirement, Run, SlangTerm, Voice
+
+if TYPE_CHECKING:
+    from retrain.shifted import Shift
 
 _PSEUDONYM = re.compile(r"[0-9a-f]{32}")
 
@@ -103,7 +109,7 @@ class Actions:
             run_id = RunId(run.id)
             audit.record_event(session, self._actor, "retrain", run_id, {"trigger": trigger}, self._clock())
         if not waits:
-            start_job(run_id, self._settings, clock=self._clock)
+            start_job(run_id, self._settings.for_voice(voice), clock=self._clock)
         return run_id
 
     def resume(self, run_id: RunId) -> None:
@@ -118,7 +124,8 @@ class Actions:
                 )
             run.pid, run.heartbeat_at = None, self._clock()
             run.options = {name: value for name, value in run.options.items() if name != WAITS_OPTION}
-        start_job(run_id, self._settings, clock=self._clock)
+            settings = self._settings.for_voice(run.voice)
+        start_job(run_id, settings, clock=self._clock)
 
     def waiting_runs(self) -> list[Run]:
         """Runs of any voice that wait for a worker or were interrupted, oldest first."""
@@ -137,7 +144,7 @@ class Actions:
     def preview(self, voice: VoiceName) -> Preview:
         """What a retrain would train on now and what is left out, by reason."""
         with self._database.read() as session:
-            return preview(session, voice, self._settings, self._clock())
+            return preview(session, voice, self._settings.for_voice(voice), self._clock())
 
     def run(self, run_id: RunId) -> Run:
         with self._database.read() as session:
@@ -164,7 +171,8 @@ class Actions:
             from retrain.artefacts import write_artefacts
 
             cost = read_cost(folder)
-            write_artefacts(folder, self._settings, self._database, run_id, RunState(run.state), run.reason or "", cost)
+            settings, state = self._settings.for_voice(run.voice), RunState(run.state)
+            write_artefacts(folder, settings, self._database, run_id, state, run.reason or "", cost)
         if not page.is_file():
             raise RunError(f"Run {run_id} is {run.state} and has no report; resume or repeat it.")
         return page
@@ -188,14 +196,33 @@ class Actions:
             found, mark = compliance(session, name), session.get(Retirement, name)
         return found, erasure.retire_by(self._settings, [mark] if mark else [])
 
-    def export_adapter(self, name: AdapterName, output: Path, form: Literal["peft", "merged"]) -> Path:
-        """The folder `output` with the adapter, or with the base that has taken it in."""
+    def export_adapter(self, name: AdapterName, output: Path, form: Literal["peft", "merged", "gguf-lora"]) -> Path:
+        """`output` with the adapter, with the base that has taken it in, or as llama.cpp's LoRA file."""
         from retrain.export import export_adapter
 
         exported = export_adapter(self._database, self._settings, name, output, form)
         with self._database.write() as session:
             audit.record_event(session, self._actor, "export_adapter", name, {"format": form}, self._clock())
         return exported
+
+    def push_adapter(self, name: AdapterName, repository: str) -> str:
+        """The URL of the commit that holds the adapter with its card and bill of materials in a private repository."""
+        from retrain.hub import push_adapter
+
+        url = push_adapter(self._database, self._settings, name, repository)
+        with self._database.write() as session:
+            audit.record_event(session, self._actor, "push_adapter", name, {"repository": repository}, self._clock())
+        return url
+
+    def pull_adapter(self, repository: str, revision: str | None) -> AdapterManifest:
+        """The verified adapter of the repository, now a candidate: never live without an operator's override."""
+        from retrain.hub import pull_adapter
+
+        manifest = pull_adapter(self._database, self._settings, repository, revision=revision, at=self._clock())
+        with self._database.write() as session:
+            detail = {"repository": repository, "revision": revision, "digest": manifest.digest}
+            audit.record_event(session, self._actor, "pull_adapter", manifest.name, detail, self._clock())
+        return manifest
 
     def export_dataset(self, voice: VoiceName, output: Path, form: Literal["axolotl", "llama-factory"]) -> int:
         """How many examples are in the new file `output` (mode 0600): those that a run would train on now, no others.
@@ -205,7 +232,7 @@ class Actions:
         from retrain.export import dataset_lines
 
         with self._database.read() as session:
-            examples = eligible_examples(session, voice, self._settings, self._clock())
+            examples = eligible_examples(session, voice, self._settings.for_voice(voice), self._clock())
             prompt = session.get_one(Voice, voice).system_prompt
         try:
             descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -302,6 +329,28 @@ class Actions:
         with self._database.read() as session:
             return slang.terms(session, voice, status)
 
+    def fading_slang(self, voice: VoiceName) -> list[FadingTerm]:
+        """The glossary's terms that members are giving up."""
+        with self._database.read() as session:
+            return slang.fading(session, voice)
+
+    def shifted_slang(self, voice: VoiceName) -> list[Shift]:
+        """Old words in new company, from what may train; nothing of it is stored."""
+        from retrain.shifted import shifted_words
+        from retrain.slang import BACKGROUND, RECENT, uses_of
+
+        now = self._clock()
+        query = EligibilityQuery(
+            voice=voice,
+            purpose=Purpose.TRAIN,
+            policy_version=self._settings.policy_version,
+            permission_reference=self._settings.discord.training_permission_reference,
+            since=now - RECENT - BACKGROUND,
+            until=now,
+        )
+        with self._database.read() as session:
+            return shifted_words(uses_of(eligible_messages(session, query)), now)
+
     def add_voice(self, name: VoiceName, prompt: Path, lexicon: Path, base: str | None) -> Voice:
         """A new voice of the prompt and the terms in these files, served by the base until its first promotion.
 
@@ -347,7 +396,7 @@ class Actions:
             since=live.since,
             base=self._settings.model.base,
             last_run=_run_line(latest[0]) if latest else None,
-            next_run=next_retrain(self._settings, now),
+            next_run=next_retrain(self._settings.for_voice(voice), now),
             feedback_this_week={"up": week.up, "down": week.down, "cringe": week.cringe, "replies": week.replies},
         )
 

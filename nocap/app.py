@@ -145,6 +145,12 @@ def has_bots(settings: Settings) -> bool:
     return any(section.token or section.voices for section in (settings.discord, settings.telegram))
 
 
+def starts_runs(settings: Settings) -> bool:
+    """Whether a retrain of some voice starts by itself."""
+    own = [settings.retrain, *(settings.for_voice(voice).retrain for voice in settings.voices)]
+    return any(one.schedule or one.after_new_rows is not None or one.after_drift is not None for one in own)
+
+
 def configured_bots(settings: Settings) -> list[BotPlan]:
     """Every bot that has a token; a platform's library is imported only where it has one."""
     plans = []

@@ -11,6 +11,7 @@ NocapError
 ├── InferenceError          the backend did not answer as it must                          exit 5
 │   ├── BackendUnavailable  it cannot be reached, is draining, or timed out                exit 5
 │   ├── BackendBusy         its queue is full; carries `retry_after_seconds`               exit 5
+│   │   └── BackendPaused   it has made room for a retrain on its card                     exit 5
 │   ├── UnknownAdapter      this replica does not hold the adapter                         exit 5
 │   ├── WrongModelAnswered  the answer names another model than the one asked for          exit 5
 │   └── PromptTooLong       the prompt exceeds the model's context                         exit 5
@@ -70,6 +71,10 @@ class BackendBusy(InferenceError):
     def __init__(self, message: str, retry_after_seconds: float) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class BackendPaused(BackendBusy):
+    pass
 
 
 class UnknownAdapter(InferenceError):

@@ -13,7 +13,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -137,6 +137,9 @@ class RetrainSettings(Section):
     has torch takes it up; until then it waits in the database."""
     after_new_rows: int | None = None
     """Also start once so many more rows may train than the last run knew; looked at every hour."""
+    after_drift: Annotated[float | None, Field(gt=0.0, lt=1.0)] = None
+    """Also start once the talk has surely moved away from what the last promoted run learnt, by this share of what the
+    data-drift gate allows (0.4: an area of 0.6, or 0.08 bits); looked at daily, at most one start a week."""
     window_days: int = 28
     evaluation_days: int = 7
     """The newest days, whose replies by held-out members judge the adapter."""
@@ -165,6 +168,9 @@ class RetrainSettings(Section):
     max_length: int = 1024
     """Tokens of one packed training row."""
     seed: int = 7
+    gpu: Literal["share", "pause"] = "share"
+    """`pause`: the embedded servers of `inference.urls` free their card while a run trains and measures, and bots say
+    so; `share` leaves them alone."""
     price_per_hour: float = 0.34
     """Of the machine that trains, in `currency`; the default is an RTX 4090's rent, as in the founding run."""
     currency: str = "USD"
@@ -316,6 +322,15 @@ class TelegramSettings(Section):
     """Sent by Telegram with every update; none means that one is derived from the key file."""
 
 
+class VoiceSettings(Section):
+    """What one voice has otherwise than the others: any fields of these sections, the rest as in the sections."""
+
+    retrain: dict[str, Any] = {}
+    preferences: dict[str, Any] = {}
+    gates: dict[str, Any] = {}
+    canary: dict[str, Any] = {}
+
+
 class MetricsSettings(Section):
     host: str = "127.0.0.1"
     """Where processes without a web server of their own serve `/metrics`, `/healthz` and `/readyz`."""
@@ -357,6 +372,30 @@ class Settings(BaseSettings):
     discord: DiscordSettings = DiscordSettings()
     telegram: TelegramSettings = TelegramSettings()
     metrics: MetricsSettings = MetricsSettings()
+    voices: dict[str, VoiceSettings] = {}
+    """By voice, such as `[voices.gamer.retrain]` with a `schedule` of its own, or `[voices.gamer.gates]`."""
+
+    @model_validator(mode="after")
+    def _voices_fit_their_sections(self) -> Settings:
+        for voice in self.voices:
+            self.for_voice(voice)
+        return self
+
+    def for_voice(self, voice: str) -> Settings:
+        """These settings with what `voice` has of its own in place of what is shared."""
+        own = self.voices.get(voice)
+        if own is None:
+            return self
+        changed: dict[str, Any] = {"voices": {}}
+        for name in type(own).model_fields:
+            section: BaseModel = getattr(self, name)
+            try:
+                changed[name] = type(section).model_validate(section.model_dump() | getattr(own, name))
+            except ValidationError as error:
+                problem = error.errors()[0]
+                field = ".".join(str(part) for part in problem["loc"])
+                raise ValueError(f"voices.{voice}.{name}.{field}: {problem['msg']}") from error
+        return self.model_copy(update=changed)
 
     @classmethod
     def settings_customise_sources(

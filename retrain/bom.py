@@ -73,7 +73,7 @@ def _adapter(facts: RunFacts) -> dict[str, Any]:
 
 def _parameters(facts: RunFacts) -> dict[str, Any]:
     return {
-        "approach": {"type": "supervised"},
+        "approach": {"type": "reinforcement-learning" if facts.preference_stages else "supervised"},
         "task": "text-generation",
         "architectureFamily": "transformer",
         "modelArchitecture": f"LoRA on {facts.settings.model.base}",
@@ -135,6 +135,8 @@ def _properties(facts: RunFacts) -> list[dict[str, str]]:
     verdict = facts.decision.verdict if facts.decision else Verdict.ABSTAIN
     recipe = facts.settings.retrain.model_dump(mode="json", include={"rank", "alpha", "targets", "learning_rate"})
     values = {"run": facts.run.id, "state": facts.state, "gates": verdict, "seed": facts.settings.retrain.seed} | recipe
+    for order, (told, stage) in enumerate(facts.preference_stages.items(), start=2):
+        values[f"stage:{order}"] = f"{told}: {stage['examples']} examples, {stage['steps']} steps"
     return [{"name": f"nocap:{name}", "value": str(value)} for name, value in values.items()]
 
 

@@ -48,6 +48,12 @@ Snapshot `{{ facts.snapshot_digest }}`; rows as of {{ facts.run.as_of.date() }}.
 QLoRA ({{ facts.settings.model.quantization }}) on {{ recipe.targets }} layers, alpha {{ recipe.alpha }}, learning rate
 {{ recipe.learning_rate }}, {{ facts.training.steps }} steps, {{ facts.cost.tokens }} tokens, seed {{ recipe.seed }},
 loss on the reply alone.
+{% for told, stage in facts.preference_stages.items() -%}
+Then {{ told }}: {{ stage.examples }} of them, {{ stage.steps }} steps, beta {{ preferences.beta }}, learning rate
+{{ preferences.kto_learning_rate if told.startswith("KTO") else preferences.dpo_learning_rate }}.
+{% else -%}
+No votes were trained on: there were too few of enough members.
+{% endfor -%}
 {{ "%.0f" | format(facts.cost.seconds) }} s, {{ "%.2f" | format(facts.cost.money) }} {{ facts.cost.currency }},
 {{ "%.4f" | format(facts.cost.energy_joules / 3600000) }} kWh\
 {{ " (an estimate)" if facts.cost.energy_is_estimate }}.
@@ -88,7 +94,14 @@ def build_card(facts: RunFacts) -> ModelCard:
         tags=["lora", "nocap", "chat", "bot"],
     )
     recipe = facts.settings.retrain
-    card: ModelCard = ModelCard.from_template(data, template_str=TEMPLATE, facts=facts, recipe=recipe, figure=_figure)
+    card: ModelCard = ModelCard.from_template(
+        data,
+        template_str=TEMPLATE,
+        facts=facts,
+        recipe=recipe,
+        preferences=facts.settings.preferences,
+        figure=_figure,
+    )
     return card
 
 

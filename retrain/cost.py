@@ -169,14 +169,21 @@ def restart_peak() -> None:
     """Lets `peak_bytes` begin anew at what is held now, where the system can (Linux, and CUDA)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    if (cuda := _cuda()) is not None:
+        cuda.reset_peak_memory_stats()
 
 
 def peak_bytes() -> int:
     """The most memory this process has held since `restart_peak`: resident, or on the GPU where that is more."""
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_RSS_UNIT
+    cuda = _cuda()
+    return max(resident, int(cuda.max_memory_allocated()) if cuda is not None else 0)
+
+
+def _cuda() -> Any:
+    """torch's CUDA part where torch is imported and sees a card; on another thread it may be half imported."""
     torch = sys.modules.get("torch")
-    on_gpu = torch.cuda.max_memory_allocated() if torch is not None and torch.cuda.is_available() else 0
-    return max(resident, int(on_gpu))
+    with suppress(AttributeError):
+        if torch is not None and torch.cuda.is_available():
+            return torch.cuda
+    return None

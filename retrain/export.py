@@ -8,36 +8,42 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inference.adapter_files import verify_adapter
-from inference.base_model import load_base
+from inference.base_model import load_base, resolve_base
 from inference.prompt import chat_messages
 from nocap.domain import AdapterName
 from nocap.errors import InputError
 from nocap.settings import Settings
 from retrain.examples import Example
+from retrain.gguf_lora import write_gguf_lora
 from retrain.train.publish import copy_adapter
 from storage.database import Database
 from storage.registry import get_adapter
 
-AdapterFormat = Literal["peft", "merged"]
+AdapterFormat = Literal["peft", "merged", "gguf-lora"]
 DatasetFormat = Literal["axolotl", "llama-factory"]
 
 
 def export_adapter(
     database: Database, settings: Settings, name: AdapterName, output: Path, form: AdapterFormat
 ) -> Path:
-    """`output`, which now holds the verified adapter, or the base with the adapter merged into its weights.
+    """`output`, which now holds the verified adapter, the base with the adapter merged into its weights, or llama.cpp's
+    LoRA file.
 
     A merged base is written unquantised, since 4-bit weights cannot take an adapter in without loss. Raises InputError
     where `output` is there already, AdapterError where the adapter is unknown or not intact.
     """
     if output.exists():
-        raise InputError(f"{output} is there already; name a new folder.")
+        raise InputError(f"{output} is there already; name a new one.")
     with database.read() as session:
         row = get_adapter(session, name)
     folder = settings.adapters_dir / name
     verify_adapter(folder, base_digest=row.base_digest)
     if form == "peft":
         copy_adapter(folder, output)
+        return output
+    if form == "gguf-lora":
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_gguf_lora(folder, resolve_base(settings.base_path), output)
         return output
     from peft import PeftModel
 

@@ -58,6 +58,12 @@ class RunFacts:
         return str(self.run.options.get(DIGEST_OPTION, ""))
 
     @property
+    def preference_stages(self) -> Mapping[str, Mapping[str, Any]]:
+        """`TrainReport` of each kind of training on votes that the run did, by what it is called: KTO, then DPO."""
+        names = {"thumbs": "KTO on voted answers", "duels": "DPO on decided duels"}
+        return {told: self.training[step] for step, told in names.items() if step in self.training}
+
+    @property
     def ended_at(self) -> datetime:
         return self.run.ended_at or self.run.heartbeat_at or self.run.created_at
 

@@ -129,7 +129,11 @@ def _work(context: StageContext) -> RunState:
     owner = f"{context.run_id}@{socket.gethostname()}:{os.getpid()}"
     try:
         with _lease(context, owner), _heartbeat(context, owner):
-            state, reason = _run_stages(context)
+            try:
+                state, reason = _run_stages(context)
+            finally:
+                if context.lost is None:
+                    context.room.give_back()
     except stages.LeaseLost:
         raise
     except stages.RunCancelled:
@@ -159,6 +163,7 @@ def _run_stages(context: StageContext) -> tuple[RunState, str]:
     snapshots = 1
     while True:
         context.begin(order[position])
+        context.make_room(order[position])
         try:
             outcome = stages.WORK[order[position]](context)
         except stages.StaleSnapshot as stale:
@@ -225,10 +230,13 @@ def _heartbeat(context: StageContext, owner: str) -> Iterator[None]:
                     leases.renew(session, LEASE, owner, LEASE_SECONDS, context.clock())
                     context.cancelled |= runs.heartbeat(session, context.run_id, context.clock()).cancel_requested
                 context.save_cost()
+                _renew_room(context)
             except NotPermitted as error:
                 context.lost = str(error)
             except (NocapError, OSError) as error:
                 context.log.warning("no heartbeat", reason=str(error))
+            except Exception as error:  # a thread that dies would cost the run its lease; the message may hold a text
+                context.log.error("no heartbeat", error=type(error).__name__)
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -237,6 +245,14 @@ def _heartbeat(context: StageContext, owner: str) -> Iterator[None]:
     finally:
         stopped.set()
         thread.join()
+
+
+def _renew_room(context: StageContext) -> None:
+    """Apart from the run's own lease: a server that does not answer must not cost it the run."""
+    try:
+        context.room.renew()
+    except NocapError as error:
+        context.log.warning("the servers may serve again on the run's card", reason=str(error))
 
 
 def _is_job(pid: int, run_id: str) -> bool:

@@ -76,6 +76,24 @@ class LiveBackend:
         healthy = self._on_each(BackendClient.health)
         return [url for url, well in zip(self._settings.inference.urls, healthy, strict=True) if not well]
 
+    def pause(self, owner: str, lease_seconds: float) -> None:
+        """The replicas that are up have freed their card for `owner`, for as long as the lease is renewed."""
+
+        async def pause(client: BackendClient) -> None:
+            if await client.health():
+                await client.pause(owner, lease_seconds)
+
+        self._on_each(pause)
+
+    def resume(self, owner: str) -> None:
+        """The replicas that are up serve again."""
+
+        async def resume(client: BackendClient) -> None:
+            if await client.health():
+                await client.resume(owner)
+
+        self._on_each(resume)
+
     def load_adapter(self, name: AdapterName, forget: Collection[AdapterName] = ()) -> None:
         path = adapter_path_for(self._settings)(name)
         dialect = dialect_of(self._settings.inference)

@@ -1,13 +1,15 @@
 """When retrains start by themselves: APScheduler with its job store in nocap's own database.
 
 A due job only calls `start`, which makes a run and starts its process; nothing trains on the scheduler's thread. Runs
-are due by the crontab, and where `retrain.after_new_rows` is set, once an hourly look finds so many new rows.
+are due by the voice's crontab, and where `retrain.after_new_rows` or `retrain.after_drift` is set, once an hourly look
+finds so many new rows, or a daily one finds that the talk has moved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from typing import Any
 
 import structlog
@@ -22,6 +24,7 @@ from sqlmodel import select
 from nocap.domain import Clock, Purpose, RunId, VoiceName, utc_now
 from nocap.errors import ConfigurationError, NocapError
 from nocap.settings import Settings
+from retrain.talk_drift import talk_has_drifted
 from storage import runs
 from storage.database import Database
 from storage.eligibility import EligibilityQuery, eligible_count
@@ -33,6 +36,9 @@ WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 STORE = EXECUTOR = "default"
 LOOK_PREFIX = "look:"
 LOOK_CRONTAB = "30 * * * *"
+DRIFT_PREFIX = "drift:"
+DRIFT_CRONTAB = "15 3 * * *"
+"""Once a day, since it curates the whole window: about 20 s for 100,000 messages."""
 
 Start = Callable[[VoiceName], RunId]
 
@@ -58,7 +64,7 @@ def crontab_trigger(crontab: str) -> CronTrigger:
 
 
 def next_retrain(settings: Settings, now: datetime) -> datetime | None:
-    """When the next scheduled retrain is due; None where runs are started by operators only."""
+    """When the next retrain is due by the crontab of a voice's settings; None where it has none."""
     if settings.retrain.schedule is None:
         return None
     moment: datetime | None = crontab_trigger(settings.retrain.schedule).get_next_fire_time(None, now)
@@ -138,7 +144,8 @@ class SimulatedScheduler(BaseScheduler):  # type: ignore[misc]
 class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
     """Runs a job where it is submitted, by a clock that may be simulated; starting a process takes milliseconds."""
 
-    def __init__(self, start: Start, is_wanted: Callable[[VoiceName], bool], clock: Clock) -> None:
+    def __init__(self, start: Start, is_wanted: Mapping[str, Callable[[VoiceName], bool]], clock: Clock) -> None:
+        """`is_wanted` by what a job's name begins with; a job of another name is started without a question."""
         super().__init__()
         self._start = start
         self._is_wanted = is_wanted
@@ -153,7 +160,8 @@ class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
             return JobExecutionEvent(EVENT_JOB_MISSED, job.id, STORE, run_time)
         try:
             voice = job.func(*job.args)
-            if job.id.startswith(LOOK_PREFIX) and not self._is_wanted(voice):
+            asks = [ask for prefix, ask in self._is_wanted.items() if job.id.startswith(prefix)]
+            if not all(ask(voice) for ask in asks):
                 return JobExecutionEvent(EVENT_JOB_EXECUTED, job.id, STORE, run_time)
             run_id = self._start(voice)
         except NocapError as error:
@@ -164,8 +172,10 @@ class _StartingExecutor(BaseExecutor):  # type: ignore[misc]
 
 
 def _options(database: Database, settings: Settings, start: Start, clock: Clock) -> dict[str, Any]:
-    def is_wanted(voice: VoiceName) -> bool:
-        return enough_new_rows(database, settings, voice, clock())
+    is_wanted: dict[str, Callable[[VoiceName], bool]] = {
+        LOOK_PREFIX: lambda voice: enough_new_rows(database, settings.for_voice(voice), voice, clock()),
+        DRIFT_PREFIX: lambda voice: talk_has_drifted(database, settings.for_voice(voice), voice, clock()),
+    }
 
     with database.write() as session:
         engine = session.get_bind()
@@ -182,10 +192,14 @@ def _schedule_voices(scheduler: BaseScheduler, database: Database, settings: Set
     with database.read() as session:
         voices = list(session.exec(select(Voice.name)))
     wanted: dict[str, tuple[str, str]] = {}
-    if settings.retrain.schedule:
-        wanted |= {f"retrain:{voice}": (voice, settings.retrain.schedule) for voice in voices}
-    if settings.retrain.after_new_rows is not None:
-        wanted |= {f"{LOOK_PREFIX}{voice}": (voice, LOOK_CRONTAB) for voice in voices}
+    for voice in voices:
+        retrain = settings.for_voice(voice).retrain
+        if retrain.schedule:
+            wanted[f"retrain:{voice}"] = voice, retrain.schedule
+        if retrain.after_new_rows is not None:
+            wanted[f"{LOOK_PREFIX}{voice}"] = voice, LOOK_CRONTAB
+        if retrain.after_drift is not None and _can_compare():
+            wanted[f"{DRIFT_PREFIX}{voice}"] = voice, DRIFT_CRONTAB
     stored = {job.id: job for job in scheduler.get_jobs()}
     for job_id in stored.keys() - wanted.keys():
         scheduler.remove_job(job_id)
@@ -200,6 +214,14 @@ def _schedule_voices(scheduler: BaseScheduler, database: Database, settings: Set
                 replace_existing=True,
                 next_run_time=trigger.get_next_fire_time(None, now),
             )
+
+
+def _can_compare() -> bool:
+    """Whether this environment has the classifier that tells drift."""
+    if find_spec("sklearn") is None:
+        log.warning("`retrain.after_drift` is not looked at: this environment lacks the extra `model`")
+        return False
+    return True
 
 
 def _weekdays(part: str) -> str:

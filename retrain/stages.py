@@ -28,6 +28,7 @@ from nocap.errors import NocapError, NotPermitted, RunError
 from nocap.settings import GateSettings, Settings
 from nocap.text.lexicon import Lexicon
 from retrain import run_folder
+from retrain.card_room import CardRoom
 from retrain.cost import Budget, CostMeter
 from retrain.dataset import Snapshot, build_snapshot, load_snapshot, record_snapshot, voice_terms
 from retrain.examples import Example
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from retrain._observations import Fading
 
 EARLIER_RUNS = 5
+ON_THE_CARD = frozenset({Stage.TRAIN, Stage.PREFERENCES, Stage.MEASURE})
 Outcome = tuple[RunState, str]
 """How a run ends, and why in one sentence."""
 
@@ -71,6 +73,7 @@ class StageContext:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.meter = CostMeter(settings.retrain, run_folder.read_cost(self.folder))
         self.budget = Budget.of(settings.retrain)
+        self.room = CardRoom(settings, database.keyring, run_id)
         self.cancelled = False
         self.lost: str | None = None
         self._progress = ProgressFile(self.folder, clock)
@@ -110,6 +113,13 @@ class StageContext:
     def raise_if(self, cancelled: bool) -> None:
         if cancelled:
             raise RunCancelled
+
+    def make_room(self, stage: Stage) -> None:
+        """Has the servers free their card for the stages that need it, and serve again for the others."""
+        if stage in ON_THE_CARD:
+            self.room.take()
+        elif (problem := self.room.give_back()) is not None:
+            self.log.warning("the server does not serve again yet", reason=str(problem))
 
     def save_cost(self) -> None:
         run_folder.write_cost(self.folder, self.meter.read())

@@ -63,7 +63,7 @@ class CanaryPhases:
 
     def _look_at(self, row: Deployment, served: Mapping[str, Served]) -> GateResult:
         numbers = self._numbers(row, served)
-        result = CommunityVotes().decide(numbers, self.settings.canary)
+        result = CommunityVotes().decide(numbers, self.settings.for_voice(row.voice).canary)
         log.info("canary", voice=row.voice, adapter=row.canary, verdict=result.verdict, reason=result.sentence)
         run_id = self._record(row, numbers, result)
         if result.verdict is Verdict.PASS:

@@ -22,6 +22,12 @@ MIN_MEMBERS = 5
 """A week in which fewer members used a term is not kept: it could be one person's words."""
 
 
+FADING_WEEKS = 8
+FADED_SHARE = 0.5
+MIN_FADING_USES = 20
+"""Uses in those eight weeks; below, a term was never established."""
+
+
 class WeeklyUse(NamedTuple):
     """`week` is the moment at which the week begins."""
 
@@ -43,6 +49,15 @@ class TermFinding:
     """Share of the last twelve weeks' uses that fall in the last two, 0 to 1."""
     expires_at: datetime | None
     weekly: Sequence[WeeklyUse] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FadingTerm:
+    """A term of the glossary that members are giving up; uses a 1,000 messages."""
+
+    term: str
+    before: float
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +130,33 @@ def _withdraw(count: SlangCount, uses: int, messages: int) -> bool:
     if uses:
         count.members, count.uses = count.members - 1, max(0, count.uses - uses)
     return count.members < MIN_MEMBERS
+
+
+def fading(session: Session, voice: VoiceName) -> list[FadingTerm]:
+    """Approved terms whose rate in the last two counted weeks is below half of that in the eight before, the most
+    faded first; a week in which fewer than MIN_MEMBERS used a term counts as one without uses."""
+    rows = session.exec(
+        select(SlangTerm, SlangCount)
+        .join(SlangCount, col(SlangCount.term_id) == SlangTerm.id)
+        .where(SlangTerm.voice == voice)
+    ).all()
+    if not rows:
+        return []
+    newest = max(count.week for _, count in rows)
+    since, edge = newest - timedelta(weeks=FADING_WEEKS + 1), newest - timedelta(weeks=1)
+    messages = {count.week: count.messages for _, count in rows if count.week >= since}
+    uses: Counter[tuple[str, bool]] = Counter()
+    for term_row, count in rows:
+        if term_row.status == SlangStatus.APPROVED and count.week >= since:
+            uses[term_row.term, count.week >= edge] += count.uses
+    said = {is_new: sum(n for week, n in messages.items() if (week >= edge) is is_new) for is_new in (True, False)}
+    found = [
+        FadingTerm(name, 1000 * old / max(1, said[False]), 1000 * uses[name, True] / max(1, said[True]))
+        for (name, is_new), old in uses.items()
+        if not is_new and old >= MIN_FADING_USES
+    ]
+    faded = [one for one in found if one.now < FADED_SHARE * one.before]
+    return sorted(faded, key=lambda one: (one.now / one.before, one.term))
 
 
 def week_of(moment: datetime) -> datetime:

@@ -17,16 +17,27 @@ from starlette.exceptions import HTTPException
 from inference.server.answers import AnswerFormat, Kind, error_body
 from inference.server.engine import Engine
 from inference.server.generation import Completion, Event, Generation, GenerationRequest
+from inference.server.pausing import Pauses
 from inference.server.registry import AdapterConflict
-from inference.server.schema import ChatBody, CompletionBody, LoadBody, Options, UnloadBody
+from inference.server.schema import (
+    ChatBody,
+    CompletionBody,
+    LoadBody,
+    Options,
+    PauseBody,
+    ResumeBody,
+    UnloadBody,
+)
 from nocap.domain import BASE, AdapterName
 from nocap.errors import (
     AdapterError,
     BackendBusy,
+    BackendPaused,
     BackendUnavailable,
     InputError,
     ModelError,
     NocapError,
+    NotPermitted,
     PromptTooLong,
     UnknownAdapter,
 )
@@ -34,8 +45,10 @@ from nocap.errors import (
 _REFUSALS: tuple[tuple[type[NocapError], int, str, str], ...] = (
     (UnknownAdapter, 404, "invalid_request_error", "model_not_found"),
     (PromptTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (BackendPaused, 503, "server_error", "paused"),
     (BackendBusy, 429, "rate_limit_error", "queue_full"),
     (BackendUnavailable, 503, "server_error", "unavailable"),
+    (NotPermitted, 409, "invalid_request_error", "paused_for_another"),
     (AdapterConflict, 409, "invalid_request_error", "adapter_conflict"),
     (AdapterError, 400, "invalid_request_error", "adapter_refused"),
     (ModelError, 400, "invalid_request_error", "template_refused"),
@@ -48,10 +61,12 @@ _REFUSALS: tuple[tuple[type[NocapError], int, str, str], ...] = (
 def create_app(engine: Engine, *, user_token: str, admin_token: str, adapters_dir: Path) -> FastAPI:
     """The application over a started engine.
 
-    Either token may chat, the admin's alone may load and unload. Adapters are taken from `adapters_dir` only.
+    Either token may chat, the admin's alone may load, unload, pause and resume. Adapters are taken from
+    `adapters_dir` only.
     """
     app = FastAPI(title="nocap", docs_url=None, redoc_url=None, openapi_url=None)
     user, admin = Depends(_bearer(user_token, admin_token)), Depends(_bearer_admin(user_token, admin_token))
+    pauses = Pauses(engine)
     _add_error_handlers(app)
 
     @app.post("/v1/chat/completions", dependencies=[user])
@@ -82,6 +97,16 @@ def create_app(engine: Engine, *, user_token: str, admin_token: str, adapters_di
     async def unload_lora_adapter(body: UnloadBody) -> Response:
         await asyncio.to_thread(engine.unload_adapter, body.lora_name)
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+
+    @app.post("/v1/pause", dependencies=[admin])
+    async def pause(body: PauseBody) -> Response:
+        await asyncio.to_thread(pauses.begin, body.owner, body.lease_seconds)
+        return PlainTextResponse("Paused: nothing is held on the device.")
+
+    @app.post("/v1/resume", dependencies=[admin])
+    async def resume(body: ResumeBody) -> Response:
+        await asyncio.to_thread(pauses.end, body.owner)
+        return PlainTextResponse("Serving.")
 
     @app.get("/healthz")
     @app.get("/health")
@@ -184,7 +209,7 @@ def _bearer_admin(user_token: str, admin_token: str) -> Callable[[Request], Awai
     async def check(request: Request) -> None:
         await known(request)
         if not _same(_sent_token(request), admin_token):
-            raise HTTPException(403, "Adapters are the admin token's; this is the user token.")
+            raise HTTPException(403, "This is the admin token's to ask; yours is the user token.")
 
     return check
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import structlog
+import torch
+
+from inference.adapter_files import read_manifest
 from inference.base_model import BaseModel
 from inference.prompt import render
 from inference.server.batch import Row
@@ -18,9 +24,21 @@ from inference.server.registry import AdapterRegistry, LoadedAdapter
 from inference.server.runner import ModelRunner
 from inference.server.sampler import Draw, check_sampling
 from inference.server.text import TextStream
-from nocap.errors import InputError, PromptTooLong
+from nocap.errors import (
+    AdapterError,
+    BackendPaused,
+    BackendUnavailable,
+    InferenceError,
+    InputError,
+    ModelError,
+    PromptTooLong,
+)
 
 DEFAULT_MAX_LENGTH = 4096
+PAUSED_RETRY_SECONDS = 15.0
+"""When whoever is refused because of a pause may ask again."""
+
+log = structlog.get_logger(__name__)
 
 
 class Engine:
@@ -28,8 +46,8 @@ class Engine:
 
     `max_batch` requests are decoded together and `max_queue` more may wait. `max_length` bounds prompt and reply
     together, in tokens; None means the base's own limit, at most 4,096. `prefix_cache_bytes` bounds the memory for
-    prompts read before. A reply that is not over after `deadline_seconds` is given up. Used as a context, it starts
-    and stops.
+    prompts read before. A reply that is not over after `deadline_seconds` is given up. `load_again` brings the base
+    back after a pause; without it the engine cannot pause. Used as a context, it starts and stops.
     """
 
     def __init__(
@@ -44,6 +62,7 @@ class Engine:
         trusted_signer: str | None = None,
         prefix_cache_bytes: int = 0,
         deadline_seconds: float = math.inf,
+        load_again: Callable[[], BaseModel] | None = None,
     ) -> None:
         self.base = base
         self.max_length = min(max_length or DEFAULT_MAX_LENGTH, base.max_length)
@@ -53,6 +72,9 @@ class Engine:
         self._max_rank = max_rank
         self._prefix_cache_bytes = prefix_cache_bytes
         self._deadline_seconds = deadline_seconds
+        self._load_again = load_again
+        self._vocabulary = int(base.model.get_input_embeddings().weight.shape[0])
+        self._paused = False
         self._lock = threading.Condition()
         self._render_lock = threading.Lock()
         self._registry = AdapterRegistry(max_adapters, self._lock, trusted_signer)
@@ -61,13 +83,18 @@ class Engine:
     def start(self) -> None:
         """Prepares the model and starts the loop. Raises ModelError where this base cannot be served."""
         assert self._started is None, "an engine is started once"
-        runner = ModelRunner(
+        self._run_loop(self._new_runner())
+
+    def _new_runner(self) -> ModelRunner:
+        return ModelRunner(
             self.base,
             slots=self._max_batch,
             max_length=self.max_length,
             adapters=self._registry.slots,
             max_rank=self._max_rank,
         )
+
+    def _run_loop(self, runner: ModelRunner) -> None:
         loop = Loop(
             self.base,
             runner,
@@ -96,11 +123,63 @@ class Engine:
 
     def drain(self) -> None:
         """Refuses new requests from now on; those accepted are answered."""
-        self._loop.drain()
+        if self._started is not None:
+            self._loop.drain()
+
+    def pause(self) -> None:
+        """Answers what was accepted, then frees the memory of base, adapters and cache; `resume` brings them back.
+
+        Meanwhile requests are refused with BackendPaused. Not to be called by two threads at once, nor beside `resume`.
+        """
+        if self._load_again is None:
+            raise InferenceError("This server cannot load its base again, so it does not pause.")
+        if self._paused:
+            return
+        runner, loop = self._runner, self._loop
+        self._paused = True
+        loop.finish()
+        runner.close()
+        self._started = None
+        self.base = replace(self.base, model=None)
+        del runner, loop
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def resume(self) -> None:
+        """Loads the base and the adapters again; an adapter whose files are no longer what they were is missing.
+
+        Raises ModelError, and stays paused, where the base cannot be loaded or is another one now.
+        """
+        if not self._paused:
+            return
+        assert self._load_again is not None, "only an engine that can load its base again is paused"
+        base = self._load_again()
+        if base.digest != self.base.digest:
+            raise ModelError(f"The files of {base.name} have changed since the server started; start it anew.")
+        self.base = base
+        runner = self._new_runner()
+        for adapter in self._registry.ready():
+            try:
+                manifest = read_manifest(adapter.folder)
+                if manifest.digest != adapter.digest:
+                    raise AdapterError(f"The files of adapter {adapter.name} have changed.")
+                runner.bank.fill(adapter.slot, runner.bank.read(adapter.folder, manifest))
+            except (AdapterError, OSError) as error:
+                log.error("adapter not loaded again", adapter=adapter.name, reason=str(error))
+                self.metrics.loaded.remove(adapter.name)
+                with self._registry.unloading(adapter.name):
+                    pass
+        self._run_loop(runner)
+        self._paused = False
+
+    @property
+    def is_paused(self) -> bool:
+        return self._paused
 
     @property
     def is_alive(self) -> bool:
-        return self._started is not None and self._loop.is_alive
+        return self._paused or (self._started is not None and self._loop.is_alive)
 
     @property
     def is_ready(self) -> bool:
@@ -108,13 +187,18 @@ class Engine:
 
     @property
     def _loop(self) -> Loop:
-        assert self._started is not None, "start the engine first"
-        return self._started[1]
+        return self._running()[1]
 
     @property
     def _runner(self) -> ModelRunner:
-        assert self._started is not None, "start the engine first"
-        return self._started[0]
+        return self._running()[0]
+
+    def _running(self) -> tuple[ModelRunner, Loop]:
+        started = self._started
+        if started is None and self._paused:
+            raise _paused()
+        assert started is not None, "start the engine first"
+        return started
 
     def adapters(self) -> list[LoadedAdapter]:
         """Those that can be asked for now, by name."""
@@ -123,12 +207,13 @@ class Engine:
     def load_adapter(self, name: str, folder: Path) -> LoadedAdapter:
         """The adapter, once requests can ask for it; its files are read and verified on the caller's thread.
 
-        The same name with the same digest changes nothing. Raises AdapterConflict where the name stands for another
-        digest, is being unloaded, or all slots are taken; AdapterError where the adapter is corrupt or does not fit.
+        The same name with the same digest changes nothing, also during a pause. Raises AdapterConflict where the name
+        stands for another digest, is being unloaded, or all slots are taken; AdapterError where the adapter is corrupt
+        or does not fit.
         """
-        bank = self._runner.bank
         with self._registry.loading(name, folder, self.base.digest) as entry:
             if entry.is_new:
+                bank = self._runner.bank
                 weights = bank.read(folder, entry.manifest)
                 self._loop.between_steps(lambda: bank.fill(entry.adapter.slot, weights))
                 self.metrics.loaded.labels(name).set(1)
@@ -159,9 +244,14 @@ class Engine:
         """The running request. With `stream` its text arrives while it is generated.
 
         `on_event`, called on the engine's thread, replaces iteration. Raises PromptTooLong, InputError (an
-        option out of range), UnknownAdapter, BackendBusy (queue full) or BackendUnavailable (draining).
+        option out of range), UnknownAdapter, BackendBusy (queue full), BackendPaused or BackendUnavailable (draining).
         """
-        return self._loop.enqueue(self._row(request, stream, on_event), bounded=True)
+        try:
+            return self._loop.enqueue(self._row(request, stream, on_event), bounded=True)
+        except BackendUnavailable:
+            if self._paused:
+                raise _paused() from None
+            raise
 
     def generate_all(
         self, requests: Sequence[GenerationRequest], progress: Callable[[int], None] | None = None
@@ -198,7 +288,7 @@ class Engine:
         prompt = self.prompt_token_ids(request)
         self._check_prompt(prompt, sampling.max_tokens)
         return Row(
-            generation=Generation(request.adapter, self._loop.note_cancellation, stream, on_event),
+            generation=Generation(request.adapter, self._note_cancellation, stream, on_event),
             adapter=request.adapter,
             adapter_slot=None,
             prompt=prompt,
@@ -208,14 +298,24 @@ class Engine:
             stream=TextStream(self.base.tokenizer, sampling.stop) if stream or sampling.stop else None,
         )
 
+    def _note_cancellation(self) -> None:
+        """Goes by the engine, so that a handle that somebody keeps does not keep a paused engine's model."""
+        if self._started is not None:
+            self._started[1].note_cancellation()
+
     def _check_prompt(self, prompt: Sequence[int], max_tokens: int) -> None:
-        vocabulary = self.base.model.get_input_embeddings().weight.shape[0]
         if not prompt:
             raise InputError("The prompt is empty; send at least one message.")
-        if not all(0 <= token < vocabulary for token in prompt):
-            raise InputError(f"A prompt token lies outside the vocabulary of {vocabulary} tokens.")
+        if not all(0 <= token < self._vocabulary for token in prompt):
+            raise InputError(f"A prompt token lies outside the vocabulary of {self._vocabulary} tokens.")
         if len(prompt) + max_tokens > self.max_length:
             raise PromptTooLong(
                 f"The prompt has {len(prompt)} tokens and the reply may have {max_tokens}, together more than the "
                 f"maximum context length of {self.max_length}; shorten the conversation or lower max_tokens."
             )
+
+
+def _paused() -> BackendPaused:
+    return BackendPaused(
+        "This server has made room for a retrain and comes back after it; ask again.", PAUSED_RETRY_SECONDS
+    )

@@ -33,6 +33,9 @@ from nocap.errors import BackendBusy, BackendUnavailable, InferenceError
 PREFILL_TOKENS_PER_STEP = 256
 """Prompt tokens read in one step, so that running streams do not stall."""
 
+FINISH_POLL_SECONDS = 0.05
+"""Between two looks at whether the last reply is over."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -81,6 +84,14 @@ class Loop:
         """Refuses new requests from now on; those accepted are answered."""
         with self._lock:
             self._draining = True
+
+    def finish(self) -> None:
+        """Refuses new requests, answers those accepted, and returns when the thread has ended."""
+        self.drain()
+        with self._lock:
+            while self.is_alive and (self._waiting or self._batch.rows):
+                self._lock.wait(FINISH_POLL_SECONDS)
+        self.stop()
 
     @property
     def is_alive(self) -> bool:

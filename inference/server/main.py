@@ -28,15 +28,18 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
     """
     import uvicorn
 
-    from inference.base_model import load_base
+    from inference.base_model import BaseModel, load_base
     from inference.server.api import create_app
     from inference.server.engine import Engine
 
     limits = settings.inference
     listening = _bound_socket(limits.host, limits.port)
-    base = load_base(settings.base_path, quantization=settings.served_quantization, device=settings.model.device)
+
+    def load() -> BaseModel:
+        return load_base(settings.base_path, quantization=settings.served_quantization, device=settings.model.device)
+
     engine = Engine(
-        base,
+        load(),
         max_batch=limits.max_batch,
         max_queue=limits.max_queue,
         max_adapters=limits.max_adapters,
@@ -44,6 +47,7 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
         trusted_signer=limits.trusted_signer,
         deadline_seconds=limits.deadline_seconds,
         prefix_cache_bytes=limits.prefix_cache_mib * 2**20,
+        load_again=load,
     )
 
     class Server(uvicorn.Server):
@@ -64,7 +68,9 @@ def serve(settings: Settings, tokens: Tokens, *, preload: Sequence[AdapterName] 
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
-        log.info("serving", base=settings.model.base, device=base.device, url=f"http://{limits.host}:{limits.port}")
+        log.info(
+            "serving", base=settings.model.base, device=engine.base.device, url=f"http://{limits.host}:{limits.port}"
+        )
         # uvicorn raises the signal that ended it once more; here it has done its work.
         for ending in (signal.SIGTERM, signal.SIGINT):
             signal.signal(ending, lambda number, frame: None)

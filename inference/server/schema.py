@@ -88,3 +88,12 @@ class LoadBody(BaseModel):
 
 class UnloadBody(BaseModel):
     lora_name: str
+
+
+class PauseBody(BaseModel):
+    owner: str
+    lease_seconds: Annotated[float, Field(gt=0, le=3600)]
+
+
+class ResumeBody(BaseModel):
+    owner: str

@@ -113,20 +113,51 @@ def _basis(basis: Basis) -> str:
 class ExportFormat(StrEnum):
     PEFT = "peft"
     MERGED = "merged"
+    GGUF_LORA = "gguf-lora"
 
 
 @app.command()
 def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ADAPTER")],
-    output: Annotated[Path, typer.Argument(help="A new folder.")],
+    output: Annotated[Path, typer.Argument(help="A new folder, or a new file for gguf-lora.")],
     form: Annotated[
-        ExportFormat, typer.Option("--format", help="peft: the adapter; merged: the base that has taken it in.")
+        ExportFormat,
+        typer.Option("--format", help="peft; merged: the base with it taken in; gguf-lora: llama.cpp's."),
     ] = ExportFormat.PEFT,
 ) -> None:
     """Write an adapter for other tools. An adapter taken out of here does not forget whom nocap forgets."""
     folder = invocation(context).actions.export_adapter(AdapterName(name), output, form.value)
     typer.echo(f"{name} is in {folder}.")
+
+
+@app.command()
+def push(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ADAPTER")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made private where it is not there yet.")],
+) -> None:
+    """Put an adapter with its card and bill of materials into a hub repository (HF_TOKEN, HF_ENDPOINT)."""
+    url = invocation(context).actions.push_adapter(AdapterName(name), repository)
+    typer.echo(f"{name} is at {url}. What is there does not forget whom nocap forgets.")
+
+
+@app.command()
+def pull(
+    context: typer.Context,
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="A commit, branch or tag.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch an adapter, check every digest, and register it as a candidate that no gate here has passed."""
+    manifest = invocation(context).actions.pull_adapter(repository, revision)
+    if as_json:
+        print_json(manifest)
+    else:
+        typer.echo(
+            f"{manifest.name} is here, digest {manifest.digest[:16]}…; it is not live. Its gates have not run here:"
+            f" `nocap promote {manifest.name} --override` is the only way, and goes into the audit log."
+        )
 
 
 def promote(

@@ -76,14 +76,13 @@ def schedule(context: typer.Context) -> None:
 
 def up(context: typer.Context) -> None:
     """Run everything that is configured under one supervisor, until SIGTERM or Ctrl-C."""
-    from nocap.app import has_bots
+    from nocap.app import has_bots, starts_runs
     from nocap.supervisor import Child, supervise
 
     call = invocation(context)
     call.database.close()
     wanted = ["serve"] if call.settings.inference.backend == "embedded" else []
     wanted += ["bots"] if has_bots(call.settings) else []
-    retrain = call.settings.retrain
-    wanted += ["schedule"] if retrain.schedule or retrain.after_new_rows is not None else []
+    wanted += ["schedule"] if starts_runs(call.settings) else []
     children = [Child(name, [*call.command(), name]) for name in wanted]
     supervise(children, lambda line: console(stderr=True).print(line, markup=False))

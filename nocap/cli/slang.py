@@ -1,4 +1,4 @@
-"""`nocap slang list|approve|block|dismiss`: the glossary and its review queue."""
+"""`nocap slang list|fading|shifted|approve|block|dismiss`: the glossary and its review queue."""
 
 from __future__ import annotations
 
@@ -33,6 +33,29 @@ def list_terms(
             for row in rows
         ],
     )
+
+
+@app.command()
+def fading(context: typer.Context, voice: VoiceOption = None, as_json: AsJson = False) -> None:
+    """Terms of the glossary that members are giving up."""
+    call = invocation(context)
+    rows = call.actions.fading_slang(call.voice(voice))
+    if as_json:
+        print_json(rows)
+        return
+    header = ["term", "uses a 1,000 messages before", "in the last two weeks"]
+    print_table(header, [(row.term, f"{row.before:.1f}", f"{row.now:.1f}") for row in rows])
+
+
+@app.command()
+def shifted(context: typer.Context, voice: VoiceOption = None, as_json: AsJson = False) -> None:
+    """Old words that lately stand beside other words than before; for you to read, nothing follows from it."""
+    call = invocation(context)
+    rows = call.actions.shifted_slang(call.voice(voice))
+    if as_json:
+        print_json(rows)
+        return
+    print_table(["word", "z", "new beside it"], [(row.word, f"{row.z:.1f}", ", ".join(row.company)) for row in rows])
 
 
 @app.command()

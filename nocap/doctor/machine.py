@@ -30,16 +30,10 @@ OUR_PACKAGES = ("bots", "inference", "nocap", "retrain", "storage")
 
 def check_settings(settings: Settings) -> Iterator[Finding]:
     from retrain.job import can_train
-    from retrain.schedule import next_retrain
 
-    try:
-        from nocap.domain import utc_now
-
-        due = next_retrain(settings, utc_now())
-    except ConfigurationError as error:
-        yield problem("settings", str(error), "mend that line of nocap.toml")
-    else:
-        yield ok("settings", f"The next retrain is due {due:%Y-%m-%d %H:%M} UTC." if due else "Retrains start by hand.")
+    yield from _check_retrains("", settings)
+    for voice in settings.voices:
+        yield from _check_retrains(f"{voice}: ", settings.for_voice(voice))
     if settings.inference.backend == "vllm" and settings.served_quantization == "nf4":
         yield problem(
             "settings",
@@ -52,15 +46,35 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
             "There is no torch here, so retrains that are started here are refused.",
             'set `retrain.runs_in = "worker"`, and run `nocap retrain work` or `nocap schedule` where torch is',
         )
-    if settings.retrain.rank > settings.inference.max_rank:
-        yield problem(
-            "settings",
-            f"Adapters are trained at rank {settings.retrain.rank}, the server takes {settings.inference.max_rank}.",
-            "raise `inference.max_rank` (vLLM: `--max-lora-rank`), or lower `retrain.rank`",
-        )
     zone = time.strftime("%Z")
     if zone not in ("UTC", "GMT"):
         yield ok("time zone", f"This machine shows {zone}; `retrain.schedule` and everything stored are in UTC.")
+
+
+def _check_retrains(whose: str, settings: Settings) -> Iterator[Finding]:
+    from nocap.domain import utc_now
+    from retrain.schedule import next_retrain
+
+    try:
+        due = next_retrain(settings, utc_now())
+    except ConfigurationError as error:
+        yield problem("settings", f"{whose}{error}", "mend that line of nocap.toml")
+    else:
+        told = f"The next retrain is due {due:%Y-%m-%d %H:%M} UTC." if due else "Retrains start by hand."
+        yield ok("settings", f"{whose}{told}")
+    if settings.retrain.rank > settings.inference.max_rank:
+        yield problem(
+            "settings",
+            f"{whose}Adapters are trained at rank {settings.retrain.rank}, the server takes"
+            f" {settings.inference.max_rank}.",
+            "raise `inference.max_rank` (vLLM: `--max-lora-rank`), or lower `retrain.rank`",
+        )
+    if settings.retrain.gpu == "pause" and settings.inference.backend != "embedded":
+        yield problem(
+            "settings",
+            f"{whose}`retrain.gpu` is `pause`, but the backend {settings.inference.backend} does not pause.",
+            "set `retrain.gpu` to `share`, or serve with the embedded server",
+        )
 
 
 def check_packages(settings: Settings) -> Iterator[Finding]:

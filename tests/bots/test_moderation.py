@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from bots import staff_messages
 from bots.callers import Caller
 from bots.memory import Remembered
 from bots.moderation import Change, Moderation, Target
@@ -10,7 +11,7 @@ from nocap.errors import InputError, NotPermitted
 from storage.audit import events
 from storage.channels import get_channel
 from storage.eligibility import EligibilityQuery, eligible_messages
-from storage.slang import TermFinding, upsert_candidates
+from storage.slang import FadingTerm, TermFinding, upsert_candidates
 from tests.bots.support import ADA, BEN, CHANNEL, START, VOICE, World
 
 MODERATOR = Caller("discord", BEN, is_moderator=True)
@@ -73,6 +74,9 @@ async def test_a_term_is_reviewed_from_the_queue_and_heard_in_the_next_answer(
         )
     text, waiting = await moderation.slang_queue(MODERATOR, CHANNEL)
     assert (waiting, "3 terms wait" in text) == (["pizza", "rizz", "slur"], True)
+    assert "Going out of use" not in text
+    told = staff_messages.slang_queue([], 0, [FadingTerm("dab", 20.0, 1.5)])
+    assert "Going out of use: dab (20.0 → 1.5 a 1,000 messages)." in told
     await moderation.review_slang(MODERATOR, CHANNEL, "rizz", SlangStatus.APPROVED, "charm")
     await moderation.review_slang(MODERATOR, CHANNEL, "slur", SlangStatus.BLOCKED)
     await moderation.review_slang(MODERATOR, CHANNEL, "pizza", SlangStatus.DISMISSED)

@@ -118,9 +118,9 @@ def test_retry_after_is_honoured() -> None:
     clock = ManualClock()
     one, two = replica(clock), replica(clock)
     pool = ReplicaPool([one, two])
-    one.busy(5)
+    one.busy(BackendBusy("full", 5))
     assert pool.candidates() == [two]
-    two.busy(3)
+    two.busy(BackendBusy("full", 3))
     with pytest.raises(BackendBusy) as caught:
         pool.candidates()
     assert caught.value.retry_after_seconds == 3

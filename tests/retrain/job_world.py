@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from nocap.domain import (
     Provenance,
     Purpose,
     RunId,
+    RunState,
     VoiceName,
     Vote,
 )
@@ -28,13 +30,17 @@ from nocap.settings import (
     Settings,
 )
 from retrain.dataset import held_out_member
+from retrain.job import run_job
+from storage import registry, runs
 from storage.channels import ensure_channel
 from storage.consent import record_consent
+from storage.crypto import Keyring
 from storage.database import Database
 from storage.feedback import cast_duel_vote, cast_vote, record_duel, record_reply
 from storage.messages import NewMessage, ingest
 from storage.registry import ensure_voice
 from storage.runs import create_run
+from storage.tables import Run
 
 AS_OF = datetime(2026, 11, 1, tzinfo=UTC)
 LONG_AGO = AS_OF - timedelta(days=300)
@@ -161,3 +167,35 @@ def new_run(database: Database) -> RunId:
             at=AS_OF,
         )
         return RunId(run.id)
+
+
+class World:
+    """An installation of its own, with a run that has not begun; `talk` puts the members' messages into it."""
+
+    def __init__(self, data: Path, base: Path, talk: Callable[[Database], object] = chat, **retrain: object) -> None:
+        data.mkdir(parents=True)
+        Keyring.create(data / "nocap.key")
+        self.settings = build_settings(data, base, data / "nocap.key", **retrain)
+        self.database = Database.open(self.settings.database_url, Keyring.load(data / "nocap.key"), create=True)
+        settle(self.database)
+        talk(self.database)
+        self.run_id = new_run(self.database)
+
+    @property
+    def folder(self) -> Path:
+        return self.settings.runs_dir / self.run_id
+
+    def work(self) -> RunState:
+        return run_job(self.run_id, self.settings, lambda: AS_OF)
+
+    def run(self) -> Run:
+        with self.database.read() as session:
+            return runs.get_run(session, self.run_id)
+
+    def live(self) -> str:
+        with self.database.read() as session:
+            return registry.deployment(session, GENZ).current
+
+    def adapters(self) -> dict[str, str]:
+        with self.database.read() as session:
+            return {row.name: row.status for row in registry.adapters(session, GENZ)}

@@ -36,6 +36,18 @@ def test_energy_is_in_kwh_and_says_how_it_was_measured():
     assert "assumed watts" in energy["properties"][0]["value"]
 
 
+def test_the_bill_names_the_preference_stages(tmp_path):
+    facts = build_facts()
+    stages = {"thumbs": {"examples": 410, "steps": 26}}
+    after = replace(facts, training=dict(facts.training) | stages)
+    write_bom(tmp_path, after)
+    card = build_bom(after)["metadata"]["component"]["modelCard"]
+    assert {"name": "nocap:stage:2", "value": "KTO on voted answers: 410 examples, 26 steps"} in card["properties"]
+    assert card["modelParameters"]["approach"]["type"] == "reinforcement-learning"
+    before = build_bom(facts)["metadata"]["component"]["modelCard"]
+    assert before["modelParameters"]["approach"]["type"] == "supervised"
+
+
 def test_the_same_adapter_has_the_same_serial_number_and_another_another():
     facts = build_facts()
     other = replace(facts, adapter=replace(facts.adapter, digest="e" * 64))

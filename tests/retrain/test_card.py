@@ -25,6 +25,15 @@ def test_the_card_parses_and_states_base_licence_consent_gates_and_that_it_is_a_
         assert told in card.text, told
 
 
+def test_the_card_says_which_votes_were_trained_on_or_that_none_were(tmp_path):
+    facts = build_facts()
+    assert "No votes were trained on" in write_card(tmp_path, facts).read_text()
+    stages = {"thumbs": {"examples": 410, "steps": 26}, "duels": {"examples": 120, "steps": 8}}
+    text = " ".join(write_card(tmp_path, replace(facts, training=dict(facts.training) | stages)).read_text().split())
+    assert "Then KTO on voted answers: 410 of them, 26 steps, beta 0.1, learning rate 5e-06." in text
+    assert "Then DPO on decided duels: 120 of them, 8 steps" in text and "No votes" not in text
+
+
 def test_a_run_that_was_not_judged_says_so(tmp_path):
     text = write_card(tmp_path, replace(build_facts(), decision=None)).read_text()
     assert "It was not judged." in text

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -97,3 +98,9 @@ def test_each_stage_has_a_peak_of_its_own() -> None:
     assert peaks["train"] > peaks["gates"] + 150 * 2**20
     assert cost.peak_bytes == peaks["train"]
     assert Cost.from_json(cost.as_json()) == cost
+
+
+def test_a_torch_that_another_thread_is_importing_is_no_card_yet(monkeypatch):
+    """The heartbeat reads the peak while the run's own thread imports torch for seconds."""
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+    assert peak_bytes() > 0

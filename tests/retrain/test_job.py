@@ -22,65 +22,26 @@ from nocap.errors import AdapterError, RunError
 from nocap.settings import CanarySettings, GateSettings
 from retrain import gates, job, measure, stages, training
 from retrain.gates import Decision, Measurements
-from retrain.job import is_running, run_job, start_job
+from retrain.job import is_running, start_job
 from retrain.run_folder import read_config, read_json, write_config
 from storage import registry, runs
-from storage.crypto import Keyring
-from storage.database import Database
 from storage.messages import delete_message, forget_member
 from storage.tables import Lease
 from tests.retrain.job_world import (
     AS_OF,
     GENZ,
     LEARNERS,
+    World,
     build_settings,
-    chat,
     new_run,
     secret_of,
-    settle,
     vote,
 )
 
 
-def _clock():
-    return AS_OF
-
-
-class _World:
-    """An installation of its own, with a run that has not begun."""
-
-    def __init__(self, data: Path, base: Path, **retrain: object) -> None:
-        data.mkdir(parents=True)
-        Keyring.create(data / "nocap.key")
-        self.settings = build_settings(data, base, data / "nocap.key", **retrain)
-        self.database = Database.open(self.settings.database_url, Keyring.load(data / "nocap.key"), create=True)
-        settle(self.database)
-        chat(self.database)
-        self.run_id = new_run(self.database)
-
-    @property
-    def folder(self) -> Path:
-        return self.settings.runs_dir / self.run_id
-
-    def work(self) -> RunState:
-        return run_job(self.run_id, self.settings, _clock)
-
-    def run(self):
-        with self.database.read() as session:
-            return runs.get_run(session, self.run_id)
-
-    def live(self):
-        with self.database.read() as session:
-            return registry.deployment(session, GENZ).current
-
-    def adapters(self):
-        with self.database.read() as session:
-            return {row.name: row.status for row in registry.adapters(session, GENZ)}
-
-
 @pytest.fixture
 def world(tmp_path, tiny_base):
-    made = _World(tmp_path / "data", tiny_base)
+    made = World(tmp_path / "data", tiny_base)
     yield made
     made.database.close()
 
@@ -97,7 +58,7 @@ def _decide(monkeypatch, verdict: Verdict) -> None:
 
 
 def test_too_little_to_judge_by_abstains_before_anything_is_trained(tmp_path, tiny_base):
-    world = _World(tmp_path / "data", tiny_base)
+    world = World(tmp_path / "data", tiny_base)
     world.settings = world.settings.model_copy(update={"gates": GateSettings(min_members=40, min_replies=1000)})
     assert world.work() is RunState.ABSTAINED
     assert "needs 1,000 replies of 40 members, has" in world.run().reason
@@ -278,7 +239,7 @@ def test_a_prompt_erased_after_its_answer_taught_sends_the_run_back(world, quick
 
 
 def test_a_run_that_would_exceed_its_budget_is_refused_by_its_first_steps(tmp_path, tiny_base):
-    world = _World(tmp_path / "data", tiny_base, budget_minutes=0.001)
+    world = World(tmp_path / "data", tiny_base, budget_minutes=0.001)
     assert world.work() is RunState.FAILED
     assert "more than 0.001 minutes (`retrain.budget_minutes`)" in world.run().reason
     assert (world.live(), world.adapters()) == (BASE, {})
@@ -321,7 +282,7 @@ def _other_adapter():
 
 
 def test_too_few_examples_end_the_run_with_the_counts(tmp_path, tiny_base):
-    world = _World(tmp_path / "data", tiny_base, min_examples=500)
+    world = World(tmp_path / "data", tiny_base, min_examples=500)
     assert world.work() is RunState.NOTHING_TO_LEARN
     assert "examples are left of the 500" in world.run().reason
     assert (world.folder / "report.html").exists()
@@ -408,7 +369,7 @@ def test_a_lost_lease_leaves_the_run_to_whoever_has_it(world, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_killed_by_sigkill_while_training_resumes_to_the_adapter_of_an_unharmed_run(tmp_path, tiny_base):
-    harmed = _World(tmp_path / "harmed", tiny_base, max_steps=14)
+    harmed = World(tmp_path / "harmed", tiny_base, max_steps=14)
     shutil.copytree(tmp_path / "harmed", tmp_path / "whole")
     process = start_job(harmed.run_id, harmed.settings)
     _wait_for(lambda: (_progress(harmed).get("step") or 0) >= 11 or process.poll() is not None)

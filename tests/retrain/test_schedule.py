@@ -8,7 +8,8 @@ from apscheduler.schedulers.base import BaseScheduler
 
 from nocap.domain import ChannelKey, MemberKey, MessageKey, Provenance, Purpose, RunId, VoiceName, utc_now
 from nocap.errors import ConfigurationError, RunError
-from nocap.settings import RetrainSettings, Settings
+from nocap.settings import RetrainSettings, Settings, VoiceSettings
+from retrain import schedule
 from retrain.schedule import SimulatedScheduler, build_scheduler, crontab_trigger, next_retrain
 from storage.channels import ensure_channel
 from storage.consent import record_consent
@@ -178,3 +179,37 @@ def test_enough_new_rows_start_a_run_and_too_few_do_not(database):
     scheduler.advance_to(SUNDAY + timedelta(days=7, hours=1))
     assert starts.voices == ["genz"]
     assert {job.id for job in scheduler.get_jobs()} == {"look:genz"}
+
+
+def test_each_voice_starts_by_its_own_schedule(database):
+    gamer = VoiceName("gamer")
+    with database.write() as session:
+        ensure_voice(session, gamer, "You are a bot.", ["gg"], SUNDAY)
+    own = VoiceSettings(retrain={"schedule": "0 5 * * 3"})
+    settings = Settings(retrain=RetrainSettings(schedule="0 4 * * 1"), voices={"gamer": own})
+    starts = _Starts()
+    scheduler = SimulatedScheduler(database, settings, starts, lambda: SUNDAY)
+    scheduler.advance_to(MONDAY)
+    assert starts.voices == ["genz"]
+    scheduler.advance_to(MONDAY + timedelta(days=2, hours=1))
+    assert starts.voices == ["genz", "gamer"]
+    scheduler.advance_to(MONDAY + WEEK)
+    assert starts.voices == ["genz", "gamer", "genz"]
+    assert next_retrain(settings.for_voice(gamer), SUNDAY) == MONDAY + timedelta(days=2, hours=1)
+
+
+@pytest.mark.parametrize("drifted", [False, True])
+def test_talk_that_has_drifted_starts_a_run_on_the_daily_look(database, monkeypatch, drifted):
+    asked = []
+
+    def looks(looked_at, settings, voice, now):
+        asked.append((voice, settings.retrain.after_drift, now))
+        return drifted
+
+    monkeypatch.setattr(schedule, "talk_has_drifted", looks)
+    starts = _Starts()
+    settings = Settings(retrain=RetrainSettings(schedule=None, after_drift=0.4))
+    scheduler = SimulatedScheduler(database, settings, starts, lambda: SUNDAY)
+    scheduler.advance_to(SUNDAY + timedelta(days=1))
+    assert asked == [("genz", 0.4, datetime(2026, 11, 23, 3, 15, tzinfo=UTC))]
+    assert starts.voices == (["genz"] if drifted else [])

@@ -1,4 +1,5 @@
-"""A second voice beside the first: trained by the real stages, served by one engine, each from its own channels."""
+"""A second voice beside the first: trained by the real stages by its own recipe, judged by the real gates at its own
+thresholds, served by one engine, each from its own channels."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from inference.adapter_files import verify_adapter
 from inference.base_model import load_base
 from inference.server.engine import Engine
 from inference.server.generation import GenerationRequest
@@ -17,12 +19,11 @@ from nocap.domain import (
     Purpose,
     RunState,
     SamplingOptions,
-    Verdict,
     VoiceName,
 )
-from retrain import gates, measure
+from nocap.settings import GateSettings, VoiceSettings
+from retrain import measure
 from retrain.dataset import held_out_member
-from retrain.gates import Decision, Measurements
 from retrain.job import run_job
 from storage import registry, runs
 from storage.channels import ensure_channel
@@ -31,6 +32,7 @@ from storage.crypto import Keyring
 from storage.database import Database
 from storage.messages import NewMessage, ingest
 from tests.retrain import job_world
+from tests.retrain.gates import factory
 from tests.retrain.job_world import AS_OF, CHANNEL, GENZ, LONG_AGO, build_settings, chat, settle
 
 GAMER, LAN = VoiceName("gamer"), ChannelKey("lan")
@@ -38,16 +40,17 @@ GAMER, LAN = VoiceName("gamer"), ChannelKey("lan")
 
 @pytest.fixture
 def two_voices(tmp_path, tiny_base, monkeypatch):
-    """An installation with a Gen Z and a gaming community; gates that say yes, since these models are random."""
+    """An installation with a Gen Z and a gaming community; what is measured is made up: the models are random."""
     Keyring.create(tmp_path / "nocap.key")
+    own = {"gates": {"min_replies": 30}, "retrain": {"rank": 2, "schedule": "0 5 * * 3"}}
     settings = build_settings(tmp_path, tiny_base, tmp_path / "nocap.key", max_steps=30)
+    gates = GateSettings(min_members=1, min_replies=1, resamples=200)
+    settings = settings.model_copy(update={"gates": gates, "voices": {GAMER: VoiceSettings(**own)}})
     database = Database.open(settings.database_url, Keyring.load(tmp_path / "nocap.key"), create=True)
     settle(database)
     chat(database)
     _settle_gamers(database)
-    monkeypatch.setattr(measure, "measure", lambda plan, progress: measure.Measured(Measurements(), ()))
-    results = tuple(gate.decide(Measurements(), settings.gates) for gate in gates.GATES)
-    monkeypatch.setattr(gates, "decide", lambda *_: Decision(Verdict.PASS, results, "They say pass."))
+    monkeypatch.setattr(measure, "measure", lambda plan, progress: measure.Measured(factory.good(), ()))
     yield settings, database
     database.close()
 
@@ -88,16 +91,21 @@ def _run(settings, database, voice):
             permission_reference=None,
             at=AS_OF,
         ).id
-    assert run_job(run_id, settings, lambda: AS_OF) is RunState.PROMOTED
+    state = run_job(run_id, settings.for_voice(voice), lambda: AS_OF)
     with database.read() as session:
-        return {row.message_key for row in runs.sources(session, run_id)}, registry.deployment(session, voice).current
+        needed = {row.gate: row.evidence_needed for row in runs.gate_results(session, run_id)}
+        learned = {row.message_key for row in runs.sources(session, run_id)}
+        return state, learned, needed, registry.deployment(session, voice).current
 
 
 def test_two_voices_learn_apart_and_are_served_side_by_side(two_voices, tiny_base):
     settings, database = two_voices
-    of_genz, genz = _run(settings, database, GENZ)
-    of_gamers, gamer = _run(settings, database, GAMER)
-    assert (genz, gamer) == ("genz-v1", "gamer-v1")
+    (genz_state, of_genz, genz_needs, genz) = _run(settings, database, GENZ)
+    (gamer_state, of_gamers, gamer_needs, gamer) = _run(settings, database, GAMER)
+    assert (genz_state, gamer_state, genz, gamer) == (RunState.PROMOTED, RunState.PROMOTED, "genz-v1", "gamer-v1")
+    assert (genz_needs["freshness"], gamer_needs["freshness"]) == (1, 30)
+    manifests = [verify_adapter(settings.adapters_dir / name, base_digest=None) for name in (genz, gamer)]
+    assert [one.rank for one in manifests] == [4, 2]
     assert all(key.startswith("lan-") for key in of_gamers) and not [key for key in of_genz if key.startswith("lan-")]
     assert any(not held_out_member(member) for member in job_world.LEARNERS) and CHANNEL != LAN
     asked = (ChatMessage("user", "who takes the river lane, happy one?"),)
@@ -114,3 +122,11 @@ def test_two_voices_learn_apart_and_are_served_side_by_side(two_voices, tiny_bas
     together = answers(genz, gamer, BASE)
     assert len(set(together.values())) == 3
     assert together == {name: answers(name)[name] for name in (genz, gamer, BASE)}
+
+
+def test_a_voice_of_stricter_thresholds_abstains_where_the_other_would_go_on(two_voices):
+    settings, database = two_voices
+    strict = VoiceSettings(gates={"min_replies": 100_000})
+    settings = settings.model_copy(update={"voices": {GAMER: strict}})
+    state, _, _, live = _run(settings, database, GAMER)
+    assert (state, live) == (RunState.ABSTAINED, BASE)

@@ -12,6 +12,7 @@ from storage.slang import (
     TermFinding,
     WeeklyUse,
     blocked_terms,
+    fading,
     glossary,
     set_status,
     term,
@@ -105,3 +106,22 @@ def test_a_dismissed_term_is_not_proposed_again_and_may_be_said(database: Databa
 def test_an_unknown_term_cannot_be_reviewed(database: Database) -> None:
     with database.write() as session, pytest.raises(InputError, match="no term 'rizz'"):
         set_status(session, GENZ, "rizz", SlangStatus.APPROVED, actor="mod", at=NOW)
+
+
+def test_terms_that_members_give_up_are_listed_most_faded_first_and_steady_or_rare_ones_are_not(
+    database: Database,
+) -> None:
+    def used(name: str, before: int, now: int) -> TermFinding:
+        weeks = [WeeklyUse(NOW - ago * WEEK, before if ago > 1 else now, 6, 500) for ago in range(10)]
+        return replace(RIZZ, term=name, weekly=tuple(week for week in weeks if week.uses))
+
+    found = [used("yeet", 10, 4), used("dab", 10, 0), used("bet", 10, 9), used("rare", 2, 0), used("queued", 10, 0)]
+    with database.write() as session:
+        assert fading(session, GENZ) == []
+        upsert_candidates(session, GENZ, found)
+        for name in ("yeet", "dab", "bet", "rare"):
+            set_status(session, GENZ, name, SlangStatus.APPROVED, None, actor="mod", at=NOW)
+        assert [(one.term, one.before, one.now) for one in fading(session, GENZ)] == [
+            ("dab", 20.0, 0.0),
+            ("yeet", 20.0, 8.0),
+        ]
