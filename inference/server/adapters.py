@@ -235,7 +235,7 @@ def _prepared(base: nn.Linear) -> torch.Tensor:
         from bitsandbytes.functional import dequantize_4bit
 
         weight = dequantize_4bit(weight, state).float().reshape(base.out_features, base.in_features)
-    if not torch.backends.mkldnn.is_available():
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return weight.contiguous()
     blocks: torch.Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous())
     return blocks

@@ -75,12 +75,13 @@ def _of_span(
     shared = keys_RKLD.shape[1]
     mask = span.masks[window]
     if span.width == 1:
-        grouped = query_HTD.transpose(0, 1).reshape(tokens, shared, -1, size)
-        return _attention(grouped, keys_RKLD, values_RKLD, mask, scaling, softcap).reshape(tokens, heads, -1)
-    grouped = query_HTD.reshape(shared, -1, tokens, size)
-    width = grouped.shape[1]
-    wide = [store[0, :, None].expand(-1, width, -1, -1) for store in (keys_RKLD, values_RKLD)]
-    return _attention(grouped, *wide, mask, scaling, softcap).reshape(heads, tokens, -1).transpose(0, 1)
+        query_RKGD = query_HTD.transpose(0, 1).reshape(tokens, shared, -1, size)
+        return _attention(query_RKGD, keys_RKLD, values_RKLD, mask, scaling, softcap).reshape(tokens, heads, -1)
+    query_KGTD = query_HTD.reshape(shared, -1, tokens, size)
+    group = query_KGTD.shape[1]
+    keys_KGLD, values_KGLD = (store[0, :, None].expand(-1, group, -1, -1) for store in (keys_RKLD, values_RKLD))
+    answer_KGTD = _attention(query_KGTD, keys_KGLD, values_KGLD, mask, scaling, softcap)
+    return answer_KGTD.reshape(heads, tokens, -1).transpose(0, 1)
 
 
 def _attention(

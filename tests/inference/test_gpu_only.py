@@ -19,8 +19,8 @@ def that_know_devices(file: Path) -> Iterator[str]:
             if any(_is_about_devices(inner) for statement in body for inner in ast.walk(statement)):
                 yield node.name
         elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value and node.col_offset == 0:
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if any(_is_about_devices(inner) for inner in ast.walk(node.value)):
-                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                 yield ast.unparse(target)
 
 
