@@ -7,17 +7,14 @@ import json
 import re
 from collections.abc import Collection, Sequence
 from datetime import timedelta
-
-from sqlmodel import Session
+from functools import cached_property
 
 from bots import messages
+from bots.desk import Desk
 from bots.limits import RateLimits
-from bots.memory import ContextMemory
-from nocap.domain import ChannelKey, Clock, MemberKey, Purpose, RunId, RunState, SlangStatus, VoiceName
-from nocap.settings import Settings
+from nocap.domain import ChannelKey, MemberKey, Purpose, RunId, RunState, SlangStatus
 from storage.channels import get_channel
 from storage.consent import claim_ask, consent_state, record_consent
-from storage.database import Database
 from storage.erasure import export, forget
 from storage.registry import deployment
 from storage.reports import file_report
@@ -34,23 +31,12 @@ _AGE = re.compile(r"[0-9]{1,3}\+")
 _REVOKING = frozenset({"revoke", "no", "withdraw"})
 
 
-class Commands:
-    """What members may ask besides chatting. `memory` is the conversation's, so that forgetting reaches it."""
+class Commands(Desk):
+    """What members may ask besides chatting."""
 
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        clock: Clock,
-        memory: ContextMemory,
-        voice: VoiceName | None = None,
-    ) -> None:
-        self._database = database
-        self._voice = voice or VoiceName(settings.voice)
-        self._report_limits = RateLimits.per_member(settings.bots.reports_per_hour, per_seconds=3600.0)
-        self._settings = settings
-        self._clock = clock
-        self._memory = memory
+    @cached_property
+    def _report_limits(self) -> RateLimits:
+        return RateLimits.per_member(self._settings.bots.reports_per_hour, per_seconds=3600.0)
 
     def help(self) -> str:
         return messages.HELP
@@ -160,10 +146,6 @@ class Commands:
             voice = self._voice_of(session, channel)
             approved = terms(session, voice, SlangStatus.APPROVED)
         return [one for one in approved if one.expires_at is None or one.expires_at > now]
-
-    def _voice_of(self, session: Session, channel: ChannelKey) -> VoiceName:
-        row = get_channel(session, channel)
-        return VoiceName(row.voice) if row else self._voice
 
     def _whatsnew(self, channel: ChannelKey) -> str:
         with self._database.read() as session:

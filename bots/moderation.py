@@ -10,13 +10,11 @@ from sqlmodel import Session
 
 from bots import staff_messages
 from bots.callers import Caller, Right
-from bots.memory import ContextMemory
-from nocap.domain import ChannelKey, ChannelMode, Clock, SlangStatus, VoiceName
+from bots.desk import Desk
+from nocap.domain import ChannelKey, ChannelMode, SlangStatus, VoiceName
 from nocap.errors import InputError
-from nocap.settings import Settings
 from storage.audit import record_event
 from storage.channels import ensure_channel, get_channel, set_channel
-from storage.database import Database
 from storage.messages import ChannelPurge, purge_channel
 from storage.registry import voice_names
 from storage.reports import OpenReport, open_reports, settle_report
@@ -48,22 +46,8 @@ class Change:
         return {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) is not None}
 
 
-class Moderation:
+class Moderation(Desk):
     """Every method raises NotPermitted for a caller who is no moderator of the chat; every change is audited."""
-
-    def __init__(
-        self,
-        database: Database,
-        settings: Settings,
-        clock: Clock,
-        memory: ContextMemory,
-        voice: VoiceName | None = None,
-    ) -> None:
-        self._database = database
-        self._settings = settings
-        self._clock = clock
-        self._memory = memory
-        self._voice = voice or VoiceName(settings.voice)
 
     async def change(self, caller: Caller, targets: Sequence[Target], change: Change) -> str:
         """Changes the settings of all targets in one transaction; they hold from the next message on."""
@@ -180,7 +164,3 @@ class Moderation:
     def _fresh(self, target: Target) -> Channel:
         """What a channel that nobody has spoken in yet will be."""
         return Channel(key=target.key, platform="", label=target.label, voice=self._voice, created_at=self._clock())
-
-    def _voice_of(self, session: Session, channel: ChannelKey) -> VoiceName:
-        row = get_channel(session, channel)
-        return VoiceName(row.voice) if row else self._voice

@@ -144,11 +144,12 @@ class TelegramBot:
         await self._chats.load()
         self._outbox = Outbox(bot, self._chats.migrated)
         answers = Answers(core.conversation, self._outbox, core.identity)
-        self._inbox = Inbox(core, self._chats, answers, self._outbox)
-        self._members = MemberCommands(core, self._chats, answers, self._outbox, self.me)
+        parts = core, self._chats, answers, self._outbox, self.me
+        self._inbox = Inbox(*parts)
+        self._members = MemberCommands(*parts)
         staff = StaffCommands(core, self._chats, self._members.say, self._sees_all)
         self._commands = self._members.handlers | staff.handlers
-        self._presses = Presses(core, self._chats, answers, self._outbox, self.me)
+        self._presses = Presses(*parts)
         self._application.add_handler(TypeHandler(Update, self._update))
 
     @property
@@ -244,7 +245,7 @@ class TelegramBot:
             if update.message:
                 await self._message(update.message)
             elif update.edited_message and self._chats.serves(update.edited_message.chat):
-                await self._inbox.edited(update.edited_message, self.me)
+                await self._inbox.edited(update.edited_message)
             elif update.callback_query:
                 await self._press(update.callback_query)
             elif update.message_reaction and self._chats.serves(update.message_reaction.chat):

@@ -7,15 +7,14 @@ from collections.abc import Hashable
 from contextlib import suppress
 from datetime import timedelta
 
-from telegram import Message, MessageReactionUpdated, ReactionTypeEmoji, User
+from telegram import Message, MessageReactionUpdated, ReactionTypeEmoji
 
-from bots.core import BotCore
 from bots.records import Incoming
 from bots.telegram import keyboards, sentences
 from bots.telegram.addressing import PRIVATE, Address, Addressed, is_members_own, read_message
-from bots.telegram.answers import Answers
-from bots.telegram.chats import Chats, place_of
-from bots.telegram.outbox import Outbox, Place
+from bots.telegram.chats import place_of
+from bots.telegram.face import Face
+from bots.telegram.outbox import Place
 from nocap.domain import ChannelMode, Vote
 from nocap.errors import NocapError
 
@@ -40,17 +39,13 @@ class Seen:
         return True
 
 
-class Inbox:
+class Inbox(Face):
     """Answers what is for the bot, and hands on what is merely said where it listens."""
 
-    def __init__(self, core: BotCore, chats: Chats, answers: Answers, outbox: Outbox) -> None:
-        self._core = core
-        self._chats = chats
-        self._answers = answers
-        self._outbox = outbox
+    def __post_init__(self) -> None:
         self._seen = Seen()
         self._asked = Seen()
-        self._started_at = core.conversation.clock()
+        self._started_at = self.core.conversation.clock()
 
     def is_new(self, update_id: int) -> bool:
         return self._seen.is_new(update_id)
@@ -59,19 +54,19 @@ class Inbox:
         """A message that is no command."""
         if said.address is Address.OVERHEARD and not await self._is_answered_too(message, said):
             return
-        incoming = self._chats.incoming(message, said.text, is_for_bot=said.address is not Address.OVERHEARD)
+        incoming = self.chats.incoming(message, said.text, is_for_bot=said.address is not Address.OVERHEARD)
         if await self._was_answered(message, incoming):
             return
         if message.media_group_id and not self._seen.is_new((message.chat.id, message.media_group_id)):
             return  # the other pictures of an album
-        await self._answers.answer(incoming, place_of(message))
+        await self.answers.answer(incoming, place_of(message))
         await self._ask_consent(message, incoming)
 
-    async def edited(self, message: Message, me: User) -> None:
+    async def edited(self, message: Message) -> None:
         """What is stored follows the author's new wording."""
-        if is_members_own(message) and (said := read_message(message, me)) is not None:
-            key = self._core.identity.message(message.chat.id, message.message_id)
-            await self._core.conversation.edited(key, said.text)
+        if is_members_own(message) and (said := read_message(message, self.me)) is not None:
+            key = self.core.identity.message(message.chat.id, message.message_id)
+            await self.core.conversation.edited(key, said.text)
 
     async def reaction(self, update: MessageReactionUpdated) -> None:
         """A reaction to an answer is a vote, as its button is; taking it off takes the vote back."""
@@ -80,11 +75,11 @@ class Inbox:
         before, after = _vote_of(update.old_reaction), _vote_of(update.new_reaction)
         if before == after:
             return
-        key = self._core.identity.message(update.chat.id, update.message_id)
-        reply_id = await self._core.conversation.reply_of(key)
+        key = self.core.identity.message(update.chat.id, update.message_id)
+        reply_id = await self.core.conversation.reply_of(key)
         if reply_id is None:
             return
-        conversation, member = self._core.conversation, self._chats.member(update.user)
+        conversation, member = self.core.conversation, self.chats.member(update.user)
         with suppress(NocapError):  # gone, or faster than anybody means it: a reaction has nowhere to say so
             if after is not None:
                 await conversation.vote(reply_id, member, after)
@@ -95,16 +90,16 @@ class Inbox:
         """Whether the chat has everything answered; if not, the message is kept where it may be."""
         if said.is_wordless:
             return False
-        listening = await self._core.conversation.listening(self._chats.channel(message.chat.id))
+        listening = await self.core.conversation.listening(self.chats.channel(message.chat.id))
         if listening.mode is not ChannelMode.ALWAYS and listening.collects:
-            await self._core.conversation.overheard(self._chats.incoming(message, said.text, is_for_bot=False))
+            await self.core.conversation.overheard(self.chats.incoming(message, said.text, is_for_bot=False))
         return listening.mode is ChannelMode.ALWAYS
 
     async def _was_answered(self, message: Message, incoming: Incoming) -> bool:
         """Telegram delivers again what an earlier process got but had not confirmed when it ended."""
         if message.date > self._started_at + RECENT:
             return False
-        return await self._core.conversation.is_answered(incoming.message_key)
+        return await self.core.conversation.is_answered(incoming.message_key)
 
     async def _ask_consent(self, message: Message, incoming: Incoming) -> None:
         """Once a member and chat, in private, and only whom Telegram lets us write to."""
@@ -112,13 +107,13 @@ class Inbox:
             return
         if not self._asked.is_new((incoming.member, incoming.channel)):
             return
-        asked = await self._core.commands.ask_consent(incoming.member, incoming.channel)
+        asked = await self.core.commands.ask_consent(incoming.member, incoming.channel)
         if asked is not None:
             text = sentences.consent_in(message.chat.title, asked)
             place = Place(message.from_user.id, is_private=True)
-            state = await self._core.commands.consent_state(incoming.member, incoming.channel)
-            buttons = keyboards.consent(incoming.channel, state, self._core.commands.minimum_age)
-            await self._outbox.send(place, text, markup=buttons)
+            state = await self.core.commands.consent_state(incoming.member, incoming.channel)
+            buttons = keyboards.consent(incoming.channel, state, self.core.commands.minimum_age)
+            await self.outbox.send(place, text, markup=buttons)
 
 
 def _vote_of(reactions: tuple[object, ...]) -> Vote | None:

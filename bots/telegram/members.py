@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from telegram import InlineKeyboardMarkup, InputFile, Message, User
 
 from bots import messages
-from bots.core import BotCore
 from bots.telegram import keyboards, sentences
-from bots.telegram.answers import Answers
-from bots.telegram.chats import Chats, place_of
+from bots.telegram.chats import place_of
+from bots.telegram.face import Face
 from bots.telegram.formatting import parts_of
-from bots.telegram.outbox import Outbox, Place
+from bots.telegram.outbox import Place
 from nocap.domain import ChannelKey
 
 _CHANNEL_KEY = re.compile(r"c_([0-9a-f]{32})")
@@ -42,19 +41,14 @@ class Request:
 Handler = Callable[[Request], Awaitable[None]]
 
 
-class MemberCommands:
+class MemberCommands(Face):
     """`handlers` has one for each command."""
 
-    def __init__(self, core: BotCore, chats: Chats, answers: Answers, outbox: Outbox, me: User) -> None:
-        self._core = core
-        self._chats = chats
-        self._answers = answers
-        self._outbox = outbox
-        self._me = me
+    def __post_init__(self) -> None:
         self.handlers: dict[str, Handler] = {
             "start": self._start,
             "help": self._help,
-            "privacy": lambda one: self.say(one.message, core.commands.privacy()),
+            "privacy": lambda one: self.say(one.message, self.core.commands.privacy()),
             "ask": self._ask,
             "duel": self._duel,
             "consent": self._consent,
@@ -73,7 +67,7 @@ class MemberCommands:
         parts = parts_of(text)
         for number, (part, entities) in enumerate(parts):
             below = markup if number == len(parts) - 1 else None
-            if await self._outbox.send(place, part, entities, below) is None:
+            if await self.outbox.send(place, part, entities, below) is None:
                 return False
         return True
 
@@ -88,7 +82,7 @@ class MemberCommands:
 
     async def _help(self, request: Request) -> None:
         lines = [sentences.HELP]
-        caller = await self._chats.author(request.message)
+        caller = await self.chats.author(request.message)
         if caller.is_moderator or caller.is_operator:
             lines.append(sentences.MODERATOR_HELP)
         if caller.is_operator:
@@ -99,27 +93,27 @@ class MemberCommands:
         if not request.words:
             await self.say(request.message, sentences.ASK_USAGE)
             return
-        incoming = self._chats.incoming(request.message, request.words, is_for_bot=True)
-        await self._answers.answer(incoming, place_of(request.message))
+        incoming = self.chats.incoming(request.message, request.words, is_for_bot=True)
+        await self.answers.answer(incoming, place_of(request.message))
 
     async def _duel(self, request: Request) -> None:
         if not request.words:
             await self.say(request.message, messages.DUEL_USAGE)
             return
-        incoming = self._chats.incoming(request.message, request.words, is_for_bot=True)
-        await self._answers.duel(incoming, place_of(request.message))
+        incoming = self.chats.incoming(request.message, request.words, is_for_bot=True)
+        await self.answers.duel(incoming, place_of(request.message))
 
     async def _consent(self, request: Request) -> None:
-        await self._show_consent(request, self._chats.channel(request.message.chat.id), request.words)
+        await self._show_consent(request, self.chats.channel(request.message.chat.id), request.words)
 
     async def _show_consent(self, request: Request, channel: ChannelKey, words: str) -> None:
         """What the member agrees to in that chat, changed first where the words say so."""
-        member = self._chats.member(request.user)
-        text = await self._core.commands.consent(member, channel, words)
-        text = sentences.consent_in(await self._chats.label(channel), text)
-        state = await self._core.commands.consent_state(member, channel)
+        member = self.chats.member(request.user)
+        text = await self.core.commands.consent(member, channel, words)
+        text = sentences.consent_in(await self.chats.label(channel), text)
+        state = await self.core.commands.consent_state(member, channel)
         await self._privately(
-            request, f"c_{channel}", text, keyboards.consent(channel, state, self._core.commands.minimum_age)
+            request, f"c_{channel}", text, keyboards.consent(channel, state, self.core.commands.minimum_age)
         )
 
     async def _mydata(self, request: Request) -> None:
@@ -132,9 +126,9 @@ class MemberCommands:
             await self.say(request.message, sentences.MYDATA_USAGE)
 
     async def _export(self, request: Request) -> None:
-        held = await self._core.commands.export(self._chats.member(request.user))
+        held = await self.core.commands.export(self.chats.member(request.user))
         file = InputFile(held.encode(), filename=f"nocap-mydata-{datetime.now(UTC):%Y-%m-%d}.json")
-        if not await self._outbox.send_file(request.user.id, file, sentences.EXPORT_CAPTION):
+        if not await self.outbox.send_file(request.user.id, file, sentences.EXPORT_CAPTION):
             await self._invite(request, "export")
         elif not request.is_private:
             await self.say(request.message, sentences.IN_PRIVATE)
@@ -147,21 +141,21 @@ class MemberCommands:
         elif original.from_user.id != request.user.id:
             await self.say(request.message, sentences.NOT_YOURS)
         else:
-            key = self._core.identity.message(request.message.chat.id, original.message_id)
-            await self._core.conversation.deleted(key)
+            key = self.core.identity.message(request.message.chat.id, original.message_id)
+            await self.core.conversation.deleted(key)
             await self.say(request.message, sentences.FORGOTTEN)
 
     async def _report(self, request: Request) -> None:
         original, chat_id = request.message.reply_to_message, request.message.chat.id
         reply_id = None
         if original is not None:
-            reply_id = await self._core.conversation.reply_of(self._core.identity.message(chat_id, original.message_id))
-        channel, member = self._chats.channel(chat_id), self._chats.member(request.user)
-        await self.say(request.message, await self._core.commands.report(member, channel, reply_id, request.words))
+            reply_id = await self.core.conversation.reply_of(self.core.identity.message(chat_id, original.message_id))
+        channel, member = self.chats.channel(chat_id), self.chats.member(request.user)
+        await self.say(request.message, await self.core.commands.report(member, channel, reply_id, request.words))
 
     async def _whatsnew(self, request: Request) -> None:
-        channel = self._chats.channel(request.message.chat.id)
-        await self.say(request.message, await self._core.commands.whatsnew(channel))
+        channel = self.chats.channel(request.message.chat.id)
+        await self.say(request.message, await self.core.commands.whatsnew(channel))
 
     async def _privately(self, request: Request, start: str, text: str, markup: InlineKeyboardMarkup) -> None:
         """In the member's private chat; whom the bot may not write to is given the way there."""
@@ -173,5 +167,5 @@ class MemberCommands:
             await self._invite(request, start)
 
     async def _invite(self, request: Request, start: str) -> None:
-        button = keyboards.open_privately(self._me.username or "", start, sentences.OPEN_LABEL)
+        button = keyboards.open_privately(self.me.username or "", start, sentences.OPEN_LABEL)
         await self.say(request.message, sentences.OPEN_PRIVATE, button)
