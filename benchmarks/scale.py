@@ -59,6 +59,7 @@ VOICE = VoiceName("genz")
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 MEMBERS, CHANNELS = 2000, 50
 WORDS = ("no", "cap", "fr", "the", "game", "was", "wild", "today", "bet", "school", "music", "late", "again", "who")
+PARTS = ("turns", "pointer", "growth")
 PROCESSES = (1, 2, 4)
 READERS, MOVES = 4, 40
 SECONDS_PER_LOAD = 6.0
@@ -77,6 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="20,000 messages at last, fewer seconds")
     parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="of the three, to run them apart")
     parser.add_argument("--json", action="store_true", dest="as_json")
     parser.add_argument("--child", nargs=3, metavar=("KIND", "DATA", "URL"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -90,11 +92,16 @@ def main() -> None:
             sys.exit("PostgreSQL does not answer on 127.0.0.1:5432; start it and run this again.")
         data = Path(name) / "data"
         settings, database = _installed(data, url)
-        figures = turns_by_processes(data, url, database, 2.0 if arguments.quick else SECONDS_PER_LOAD)
-        figures |= pointer_way(data, url, database)
-        figures |= growth(settings, database, most)
+        figures: dict[str, float] = {}
+        if "turns" in arguments.parts:
+            figures |= turns_by_processes(data, url, database, 2.0 if arguments.quick else SECONDS_PER_LOAD)
+        if "pointer" in arguments.parts:
+            figures |= pointer_way(data, url, database)
+        if "growth" in arguments.parts:
+            figures |= growth(settings, database, most)
         database.close()
-    bars = BARS | {name: GROWTH for name in figures if name.endswith("_cost_per_message_ratio")}
+    bars = {name: bar for name, bar in BARS.items() if name in figures}
+    bars |= {name: GROWTH for name in figures if name.endswith("_cost_per_message_ratio")}
     publish("scale", figures, bars, packages=("SQLAlchemy", "psycopg"), as_json=arguments.as_json)
 
 
@@ -252,7 +259,7 @@ def jobs(settings: Settings, database: Database) -> dict[str, Callable[[], objec
     return {
         "eligible_rows": reading(lambda session: len(eligible_messages(session, query))),
         "left_out_by_reason": reading(lambda session: exclusion_counts(session, query)),
-        "slang": reading(lambda session: find_terms(uses_of(eligible_messages(session, slang)), NOW, [])),
+        "slang": reading(lambda session: find_terms(uses_of(session, slang), NOW, [])),
         "metrics": lambda: list(StateCollector(database, settings).collect()),
         "check_rows": reading(check_rows),
         "digest": reading(digest),
