@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
-from sqlalchemy import insert, text
+from sqlalchemy import event, insert, text
 from sqlmodel import Session, SQLModel
 
 from benchmarks._report import Bar, publish
@@ -64,10 +64,13 @@ PROCESSES = (1, 2, 4)
 READERS, MOVES = 4, 40
 SECONDS_PER_LOAD = 6.0
 CHUNK = 20_000
+INDEX_PAYS_MESSAGES = 100_000
+"""Below it PostgreSQL may rightly read a whole table rather than its index."""
 
 BARS = {
     "pointer_seen_by_all_p99_seconds": Bar(1.0),
     "turn_queries_without_index": Bar(0),
+    "window_jobs_without_index": Bar(0),
     "votes_lost_or_doubled": Bar(0),
 }
 GROWTH = Bar(1.3)
@@ -215,6 +218,10 @@ def growth(settings: Settings, database: Database, most: int) -> dict[str, float
             costs.setdefault(name, {})[size] = seconds
             figures[f"{name}_cpu_seconds_{size}"] = seconds
     figures["turn_queries_without_index"] = float(len(queries_without_index(database)))
+    if most >= INDEX_PAYS_MESSAGES:
+        figures["window_jobs_without_index"] = float(
+            reads_whole_table(database, jobs(settings, database)["eligible_rows"])
+        )
     for name, by_size in costs.items():
         fewest, most_stored = min(by_size), max(by_size)
         figures[f"{name}_cost_per_message_ratio"] = (by_size[most_stored] / most_stored) / (by_size[fewest] / fewest)
@@ -288,6 +295,28 @@ def queries_without_index(database: Database) -> list[str]:
                 print(f"{name} reads a whole table:\n{plan}", file=sys.stderr)
                 slow.append(name)
     return slow
+
+
+def reads_whole_table(database: Database, job: Callable[[], object]) -> bool:
+    """Whether a query of the job, which wants 28 days of a year, is planned by going through all messages."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    with database.read() as session:
+        engine = session.get_bind()
+        event.listen(engine, "before_cursor_execute", note)
+        job()
+        event.remove(engine, "before_cursor_execute", note)
+        plans = [
+            "\n".join(session.connection().exec_driver_sql(f"EXPLAIN {statement}", parameters).scalars())
+            for statement, parameters in asked
+            if statement.startswith("SELECT")
+        ]
+    assert any("message" in plan for plan in plans), "the job reads messages"
+    print("\n".join(plans), file=sys.stderr)
+    return any("Seq Scan on message" in plan for plan in plans)
 
 
 def _installed(data: Path, url: str) -> tuple[Settings, Database]:
