@@ -234,6 +234,20 @@ def test_every_service_is_hardened_and_can_be_asked_for_its_health(services: dic
             assert port.startswith("127.0.0.1:"), name
 
 
+def test_every_setting_in_a_service_s_environment_is_one_that_nocap_has(services: dict[str, Any]) -> None:
+    from nocap.settings import Settings
+
+    for name, service in services.items():
+        for variable in service.get("environment", {}):
+            if variable.startswith("NOCAP_") and variable != "NOCAP_SECRETS_DIR":
+                section, _, field = variable.removeprefix("NOCAP_").lower().partition("__")
+                known: Any = Settings.model_fields[section].annotation
+                assert not field or field in known.model_fields, (name, variable)
+    light = [one for one in services.values() if one.get("image") == "nocap:light"]
+    assert {one["environment"]["NOCAP_RETRAIN__RUNS_IN"] for one in light} == {"worker"}, "it has no torch"
+    assert services["retrain"]["environment"]["NOCAP_INFERENCE__QUANTIZATION"] == "none", "as vLLM serves"
+
+
 def test_what_services_stand_on_is_in_their_profile(services: dict[str, Any]) -> None:
     whole = yaml.safe_load(COMPOSE.read_text())
     for name, service in services.items():
