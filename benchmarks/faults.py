@@ -1,7 +1,8 @@
 """What is lost, doubled or left half by SIGKILL at hundreds of random moments: nothing, on either database.
 
-Chat, votes, duels, imports, promotions, erasures, revocations, backups, votes that waited; and on SQLite migrations
-and restorations. Each kill is followed by `nocap db check` and a comparison with what the process had reported.
+Chat, votes, duels, imports, promotions, erasures, revocations, backups, votes that waited, key rotations, an inference
+replica under answers; and on SQLite migrations and restorations. Each kill is followed by `nocap db check` and a
+comparison with what the process had reported.
 PostgreSQL is the one that the tests use; without it only SQLite is killed, and the figures say so.
 """
 
@@ -64,15 +65,18 @@ def main() -> None:
 
 
 def sqlite_kills(points: int, seed: int) -> Verdict:
-    """A fifth of them in migrations and restorations."""
+    """A fifth of them in migrations and restorations, as many in key rotations and replicas."""
     with TemporaryDirectory() as name:
         killer = Killer(Path(name), None, seed)
-        for _ in range(points - points // 5):
+        for _ in range(points - 4 * (points // 10)):
             killer.kill_and_judge()
         backup = killer.back_up(Path(name) / "kept")
         for _ in range(points // 10):
             killer.kill_a_migration()
             killer.kill_a_restoration(backup)
+        for _ in range(points // 10):
+            killer.kill_a_rotation()
+            killer.kill_a_replica()
         killer.close()
         return killer.verdict
 
@@ -80,8 +84,11 @@ def sqlite_kills(points: int, seed: int) -> Verdict:
 def postgres_kills(url: str, points: int, seed: int) -> Verdict:
     with TemporaryDirectory() as name:
         killer = Killer(Path(name), url, seed)
-        for _ in range(points):
+        for _ in range(points - 2 * (points // 10)):
             killer.kill_and_judge()
+        for _ in range(points // 10):
+            killer.kill_a_rotation()
+            killer.kill_a_replica()
         killer.close()
         return killer.verdict
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +63,27 @@ class TokenStream:
     """The text of each token, rising."""
 
     @classmethod
-    def of(cls, tokenized: Sequence[Sequence[str]]) -> TokenStream:
-        numbers: dict[str, int] = {}
-        flat = [numbers.setdefault(token, len(numbers)) for tokens in tokenized for token in tokens]
-        lengths = np.array([len(tokens) for tokens in tokenized], dtype=np.int64)
-        texts = np.repeat(np.arange(len(tokenized)), lengths)
+    def of(cls, tokenized: Iterable[Sequence[str]]) -> TokenStream:
+        """Takes one text after the other and keeps each distinct token once: eight bytes a token of memory."""
+        numbers: defaultdict[str, int] = defaultdict()
+        numbers.default_factory = numbers.__len__  # a new token gets the next number
+        flat, lengths = array("q"), array("q")
+        for tokens in tokenized:
+            flat.extend(map(numbers.__getitem__, tokens))
+            lengths.append(len(tokens))
+        texts = np.repeat(np.arange(len(lengths)), np.array(lengths, dtype=np.int64))
         return cls(tuple(numbers), np.array(flat, dtype=np.int64), texts)
+
+    def respelled(self, spell: Callable[[str], str]) -> TokenStream:
+        """The same texts with every token written as `spell` does."""
+        numbers: dict[str, int] = {}
+        mapped = [numbers.setdefault(spell(token), len(numbers)) for token in self.vocabulary]
+        return TokenStream(tuple(numbers), np.array(mapped, dtype=np.int64)[self.tokens], self.texts)
+
+    def counts(self) -> dict[str, int]:
+        """How often each token stands in the texts."""
+        uses = np.bincount(self.tokens, minlength=len(self.vocabulary))
+        return dict(zip(self.vocabulary, uses.tolist(), strict=True))
 
     def unigrams(self) -> Grams:
         return Grams(1, self.tokens, np.arange(len(self.tokens)), self.texts, len(self.vocabulary))

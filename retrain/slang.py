@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binom
+from sqlmodel import Session
 
 from nocap.domain import ChannelKey, MemberKey
 from nocap.text.lexicon import Lexicon
@@ -19,6 +21,7 @@ from nocap.text.scrub import PLACEHOLDERS
 from nocap.text.tokens import words
 from retrain._ngrams import Flags, Grams, Integers, TokenStream, distinct_values, frequent_grams
 from retrain._spelling import Spelling
+from storage.eligibility import EligibilityQuery, eligible_fields
 from storage.slang import TermFinding, WeeklyUse, week_of
 from storage.tables import Message
 
@@ -64,8 +67,9 @@ class Use(NamedTuple):
     text: str
 
 
-def uses_of(messages: Iterable[Message]) -> Iterator[Use]:
-    for row in messages:
+def uses_of(session: Session, query: EligibilityQuery) -> Iterator[Use]:
+    """What may be used of the voice's messages, row by row from the database."""
+    for row in eligible_fields(session, query, Message.member, Message.channel, Message.sent_at, Message.text):
         yield Use(MemberKey(row.member), ChannelKey(row.channel), row.sent_at, row.text)
 
 
@@ -145,12 +149,19 @@ class _Corpus:
     def __init__(self, uses: Sequence[Use], as_of: datetime) -> None:
         self._uses = uses
         self._as_of = as_of
-        pieces = list(_pieces(uses))
-        self._surface = [token for piece in pieces for token in piece.tokens]
-        self._spelling = Spelling(Counter(self._surface))
-        self._stream = TokenStream.of([self.spelled(piece.tokens) for piece in pieces])
-        self._owner = np.array([piece.message for piece in pieces], dtype=np.int64)
-        self._opens_sentence: Flags = np.array([piece.opens_sentence for piece in pieces], dtype=np.bool_)
+        owner, opens = array("q"), array("b")
+
+        def tokens_of_pieces() -> Iterator[list[str]]:
+            for piece in _pieces(uses):
+                owner.append(piece.message)
+                opens.append(piece.opens_sentence)
+                yield piece.tokens
+
+        self._surface = TokenStream.of(tokens_of_pieces())
+        self._spelling = Spelling(self._surface.counts())
+        self._stream = self._surface.respelled(self._spelling.plain)
+        self._owner = np.array(owner, dtype=np.int64)
+        self._opens_sentence: Flags = np.array(opens, dtype=np.bool_)
         _, self._member = np.unique([use.member for use in uses], return_inverse=True)
         _, self._channel = np.unique([use.channel for use in uses], return_inverse=True)
         self._day = np.array([(use.sent_at - as_of).days for use in uses], dtype=np.int64)
@@ -182,7 +193,7 @@ class _Corpus:
     def _uses_at(self, grams: Grams) -> Integers:
         """For each token of the stream, how often the n-gram that begins there is used."""
         uses = np.bincount(grams.codes, minlength=grams.distinct)
-        at = np.zeros(len(self._surface), dtype=np.int64)
+        at = np.zeros(len(self._stream.tokens), dtype=np.int64)
         at[grams.starts] = uses[grams.codes]
         return at
 
@@ -191,11 +202,11 @@ class _Corpus:
         start = int(starts[0])
         front = int(uses_of_word[start]) * int(uses_of_part[start + 1])
         back = int(uses_of_part[start]) * int(uses_of_word[start + length - 1])
-        return len(starts) * len(self._surface) / max(front, back)
+        return len(starts) * len(self._stream.tokens) / max(front, back)
 
     def _candidate(self, spelled: tuple[str, ...], starts: Integers, pieces: Integers) -> _Candidate:
         owners = self._owner[pieces]
-        forms = Counter(" ".join(self._surface[start : start + len(spelled)]) for start in starts.tolist())
+        forms = Counter(" ".join(self._surface.spell(start, len(spelled))) for start in starts.tolist())
         display = max(forms, key=lambda form: (forms[form], form.islower(), form))
         return _Candidate(spelled, display, tuple(owners.tolist()), int(self._is_recent[owners].sum()))
 
@@ -237,7 +248,7 @@ class _Corpus:
         pieces = self._stream.texts[starts]
         opens = (starts == 0) | (pieces != self._stream.texts[starts - 1])
         inside = starts[~(opens & self._opens_sentence[pieces])]
-        forms = [self._surface[start : start + length] for start in inside.tolist()]
+        forms = [self._surface.spell(start, length) for start in inside.tolist()]
         names = sum(all(word[:1].isupper() for word in form) for form in forms)
         return len(forms) >= MIN_NAME_USES and names >= NAME_SHARE * len(forms)
 

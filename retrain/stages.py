@@ -197,7 +197,7 @@ def _discover_slang(context: StageContext, run: Run) -> int:
     )
     with context.database.read() as session:
         known = [term.term for term in slang.terms(session, VoiceName(run.voice))]
-        findings = find_terms(uses_of(eligible_messages(session, query)), run.as_of, known)
+        findings = find_terms(uses_of(session, query), run.as_of, known)
     with context.database.write() as session:
         slang.upsert_candidates(session, VoiceName(run.voice), findings)
     return len(findings)

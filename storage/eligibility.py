@@ -6,6 +6,7 @@ are judged by the message that they answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +19,8 @@ from sqlmodel import Session, col
 from nocap.domain import MemberKey, Provenance, Purpose, VoiceName
 from storage.consent import granted_pairs
 from storage.tables import Channel, ConsentEvent, Duel, DuelVote, Feedback, Message, Reply, Tombstone
+
+FETCHED_ROWS = 1000
 
 Answer = TypeVar("Answer", Reply, Duel)
 
@@ -90,6 +93,13 @@ def eligible_messages(session: Session, query: EligibilityQuery) -> list[Message
         col(Message.channel), col(Message.sent_at), col(Message.id)
     )
     return list(session.scalars(statement))
+
+
+def eligible_fields(session: Session, query: EligibilityQuery, *fields: Any) -> Iterator[Any]:
+    """Only these columns of the messages that may be used, in no order, a thousand rows of memory at a time."""
+    statement, reason = _judged(query, _MESSAGES, Message)
+    statement = statement.with_only_columns(*fields).where(~_outside(query, col(Message.sent_at)), reason.is_(None))
+    yield from session.execute(statement.execution_options(yield_per=FETCHED_ROWS))
 
 
 def eligible_count(session: Session, query: EligibilityQuery) -> int:

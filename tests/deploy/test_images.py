@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -38,6 +40,20 @@ import importlib
 for module in json.loads(sys.argv[2]):
     importlib.import_module(module)
 sys.argv = ["nocap", "--data-dir", sys.argv[3], *json.loads(sys.argv[4])]
+from nocap.cli.main import main
+main()
+"""
+
+
+# The installed copy instead of the checkout, which an editable install would put first.
+FROM_SITE = """
+import sys
+site, *words = sys.argv[1:]
+sys.meta_path[:] = [one for one in sys.meta_path if "editable" not in getattr(one, "__module__", "") + repr(one)]
+sys.path[:] = [site, *(path for path in sys.path if path)]
+import nocap
+assert nocap.__path__[0].startswith(site), nocap.__path__
+sys.argv = ["nocap", *words]
 from nocap.cli.main import main
 main()
 """
@@ -112,6 +128,95 @@ def test_a_dockerfile_is_clean_non_root_and_staged(file: Path) -> None:
                 assert f"!{source}" in (ROOT / ".dockerignore").read_text(), line
 
 
+class Image:
+    """What a Dockerfile's two stages leave, its COPY and `pip install .` done again in folders of this machine."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self.lines = file.read_text().replace("\\\n", " ").splitlines()
+        self.source, self.site = folder / "src", folder / "site"
+        self._copy(self.source)
+        wheels = folder / "wheels"
+        pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
+        run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(wheels), str(self.source))
+        (wheel,) = wheels.iterdir()
+        run(*pip, "install", "--no-deps", "--no-compile", "--target", str(self.site), str(wheel))
+
+    def of(self, instruction: str) -> list[str]:
+        return [line.removeprefix(instruction).strip() for line in self.lines if line.startswith(f"{instruction} ")]
+
+    def environment(self) -> dict[str, str]:
+        return dict(re.findall(r"(\w+)=(\S+)", " ".join(self.of("ENV"))))
+
+    def _copy(self, into: Path) -> None:
+        """Tracked files that .dockerignore lets into the build, as the COPY lines place them."""
+        allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+        tracked = run("git", "-C", str(ROOT), "ls-files").splitlines()
+        context = [name for name in tracked if name.split("/")[0] in allowed]
+        for copied in self.of("COPY"):
+            *sources, target = copied.split()
+            if copied.startswith("--from"):
+                continue
+            for name in (name for name in context if name.split("/")[0] in sources):
+                place = into / (name if target == "./" else name.replace(sources[0], target, 1))
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, place)
+
+
+@pytest.fixture(scope="module", params=DOCKERFILES, ids=lambda file: file.name)
+def image(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    pytest.importorskip("hatchling")
+    return Image(request.param, tmp_path_factory.mktemp("image"))
+
+
+def test_everything_that_is_tracked_in_our_packages_is_in_the_image(image: Image) -> None:
+    packages = ("bots", "inference", "nocap", "retrain", "storage")
+    tracked = set(run("git", "-C", str(ROOT), "ls-files", *packages).splitlines())
+    there = {str(file.relative_to(image.site)) for file in image.site.rglob("*") if file.is_file()}
+    assert tracked <= there, sorted(tracked - there)
+    stray = {name for name in there - tracked if not name.startswith(("nocap-", "bin/"))}
+    assert stray == set(), "tests, documents and secrets stay outside"
+
+
+def test_the_entry_point_and_the_default_command_are_ones_that_nocap_has(image: Image) -> None:
+    from typer.main import get_command
+
+    from nocap.cli.main import app
+
+    (entry,), (default,) = image.of("ENTRYPOINT"), image.of("CMD")
+    assert (json.loads(entry), image.of("USER")) == (["nocap"], ["10001"])
+    (word,) = json.loads(default)
+    assert word == "--help" or word in get_command(app).commands  # type: ignore[attr-defined]
+    assert (image.site / "bin" / "nocap").is_file()
+
+
+@pytest.mark.parametrize("words", [("--help",), ("init",), ("db", "check"), ("voices", "list")])
+def test_what_the_image_installs_runs_and_writes_into_its_volume_alone(
+    image: Image, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """With the Dockerfile's own environment; the volume is a folder here."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    said = image.environment()
+    assert (said["NOCAP_DATA_DIR"], image.of("VOLUME"), image.of("WORKDIR")[-1]) == (
+        "/var/lib/nocap", ["/var/lib/nocap"], "/var/lib/nocap",
+    )  # fmt: skip
+    environment = said | {"NOCAP_DATA_DIR": str(volume), "PYTHONPATH": str(image.site), "PATH": os.environ["PATH"]}
+    before = {path: path.stat().st_mtime_ns for path in image.site.rglob("*")}
+
+    def inside(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", FROM_SITE, str(image.site), *command],
+            capture_output=True, text=True, cwd=volume, env=environment, check=False,
+        )  # fmt: skip
+
+    if words not in (("--help",), ("init",)):
+        assert inside("init").returncode == 0
+    done = inside(*words)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in image.site.rglob("*")} == before, "the root is read-only"
+    assert [path.name for path in tmp_path.iterdir()] == ["volume"]
+
+
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
@@ -127,6 +232,20 @@ def test_every_service_is_hardened_and_can_be_asked_for_its_health(services: dic
             assert "healthcheck" in service, name
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
+
+
+def test_every_setting_in_a_service_s_environment_is_one_that_nocap_has(services: dict[str, Any]) -> None:
+    from nocap.settings import Settings
+
+    for name, service in services.items():
+        for variable in service.get("environment", {}):
+            if variable.startswith("NOCAP_") and variable != "NOCAP_SECRETS_DIR":
+                section, _, field = variable.removeprefix("NOCAP_").lower().partition("__")
+                known: Any = Settings.model_fields[section].annotation
+                assert not field or field in known.model_fields, (name, variable)
+    light = [one for one in services.values() if one.get("image") == "nocap:light"]
+    assert {one["environment"]["NOCAP_RETRAIN__RUNS_IN"] for one in light} == {"worker"}, "it has no torch"
+    assert services["retrain"]["environment"]["NOCAP_INFERENCE__QUANTIZATION"] == "none", "as vLLM serves"
 
 
 def test_what_services_stand_on_is_in_their_profile(services: dict[str, Any]) -> None:

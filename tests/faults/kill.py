@@ -6,6 +6,7 @@ what was begun and not reported is there whole or not at all.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -14,26 +15,48 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session, col, func, select
 
+from bots.conversation import Conversation
+from bots.limits import RateLimits
+from bots.records import Incoming
 from inference.adapter_files import write_manifest
+from inference.client import BackendClient
+from inference.responder import RoutedResponder
+from inference.router import Replica, Router
 from nocap.backup import read_backup, write_backup
 from nocap.check import check_installation
-from nocap.domain import AdapterStatus
+from nocap.domain import AdapterStatus, MemberKey, MessageKey, Provenance, Purpose
 from nocap.findings import Level
 from nocap.settings import DatabaseSettings, Settings
 from storage.channels import ensure_channel
+from storage.consent import record_consent
 from storage.crypto import Keyring
 from storage.database import Database
 from storage.dump import digest_of
+from storage.pointers import LivePointers
 from storage.registry import deployment, ensure_voice, register_adapter
+from storage.rotation import rotate
 from storage.tables import Adapter, ConsentEvent, DuelVote, Feedback, Message, Reply
-from tests.faults.victim import ADAPTERS, CHANNEL, IMPORTED_ROWS, START, VOICE, WORK
+from tests.faults.victim import (
+    ADAPTERS,
+    ANSWER,
+    CHANNEL,
+    IMPORTED_ROWS,
+    POLICY,
+    START,
+    VOICE,
+    WORK,
+    fake_backend,
+)
 
+ASKING = 8
 ROOT = Path(__file__).parents[2]
 MOST_LINES, LONGEST_WAIT_SECONDS = 24, 0.03
 """A victim notes so many lines, two a step, and lives a moment longer, so that the kill falls into a step."""
@@ -83,6 +106,15 @@ class Killer:
 
     def kill(self, kinds: tuple[str, ...] = WORK, backup: Path | None = None) -> list[dict[str, Any]]:
         """Lets one process do a random number of steps; returns what it noted."""
+        pid = self._begin(kinds, backup)
+        lines = self._random.randint(1, MOST_LINES)
+        _until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
+        time.sleep(self._random.uniform(0, LONGEST_WAIT_SECONDS))
+        self._kill(pid)
+        return self._notes()
+
+    def _begin(self, kinds: tuple[str, ...], backup: Path | None = None) -> int:
+        """The pid of a new victim."""
         assert self._nursery.stdin is not None and self._nursery.stdout is not None
         self._journal.unlink(missing_ok=True)
         order = {
@@ -95,14 +127,16 @@ class Killer:
         }
         self._nursery.stdin.write(json.dumps(order) + "\n")
         self._nursery.stdin.flush()
-        pid = int(self._nursery.stdout.readline())
-        lines = self._random.randint(1, MOST_LINES)
-        _until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
-        time.sleep(self._random.uniform(0, LONGEST_WAIT_SECONDS))
+        return int(self._nursery.stdout.readline())
+
+    def _kill(self, pid: int) -> None:
+        assert self._nursery.stdout is not None
         os.kill(pid, signal.SIGKILL)
         said = self._nursery.stdout.readline()
         assert said == "killed\n", f"it must work until it is killed, and said {said!r}"
         self.verdict.points += 1
+
+    def _notes(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._journal.read_text().splitlines()]
 
     def kill_and_judge(self, kinds: tuple[str, ...] = WORK) -> None:
@@ -111,14 +145,10 @@ class Killer:
         begun = _in_flight(notes)
         self.verdict.done += Counter(note["what"] for note in done)
         self.verdict.in_flight[begun["what"] if begun else "between two steps"] += 1
-        database = Database.open(self.settings.database_url, Keyring.load(self.settings.key_file))
-        try:
+        with self._opened() as database:
             with database.read() as session:
                 self._judge(session, done, begun)
-            report = check_installation(self.settings, database, START)
-        finally:
-            database.close()
-        self.verdict.problems += [one.sentence for one in report.findings if one.level is Level.PROBLEM]
+            self._check(database)
 
     def kill_a_migration(self) -> None:
         notes = self.kill(("migrate",))
@@ -135,17 +165,84 @@ class Killer:
         """Either the database before or the one of the backup is there, which hold the same."""
         self.kill(("restore",), backup)
         self.verdict.in_flight["restore"] += 1
-        database = Database.open(self.settings.database_url, Keyring.load(self.settings.key_file))
-        if digest_of(database) != read_backup(backup).digest:
-            self.verdict.halves.append("a restoration")
-        database.close()
+        with self._opened() as database:
+            if digest_of(database) != read_backup(backup).digest:
+                self.verdict.halves.append("a restoration")
+
+    def kill_a_rotation(self) -> None:
+        """Every text can be read at once, by the key file as it is; the same command goes on to the end."""
+        before = self._texts()
+        notes = self.kill(("rotate",))
+        self.verdict.in_flight["key rotation" if _in_flight(notes) else "between two steps"] += 1
+        after_kill = self._texts()
+        rotate(self.settings.database_url, self.settings.key_file)
+        for texts in (after_kill, self._texts()):
+            self.verdict.lost += [f"the text of {key}" for key in before if texts.get(key) != before[key]]
+        if Keyring.load(self.settings.key_file).is_rotating:
+            self.verdict.halves.append("a key rotation")
+        with self._opened() as database:
+            self._check(database)
+
+    def _texts(self) -> dict[str, str]:
+        with self._opened() as database, database.read() as session:
+            return dict(session.exec(select(Message.key, Message.text)).all())
+
+    def kill_a_replica(self) -> None:
+        """One of two dies while members ask: each is answered once and in whole, and it is recorded once."""
+        pid = self._begin(("replica",))
+        _until(lambda: self._journal.exists() and self._journal.read_bytes().endswith(b"\n"))
+        (note,) = self._notes()
+        with self._opened() as database:
+            members = [f"asker{self.verdict.points}-{number}" for number in range(ASKING)]
+            with database.write() as session:
+                for member in members:
+                    record_consent(session, MemberKey(member), CHANNEL, list(Purpose), True, POLICY, START)
+            texts, moved = asyncio.run(self._ask(database, members, note["url"], pid))
+            self.verdict.in_flight["answer of a replica" if moved else "between two steps"] += 1
+            self.verdict.done["answer"] += len(texts)
+            self.verdict.halves += [f"an answer: {text!r}" for text in texts if text.split() != "".join(ANSWER).split()]
+            with database.read() as session:
+                for member in members:
+                    self._expect(f"question of {member}", _count(session, Message, col(Message.key) == f"q-{member}"))
+                    self._expect(f"reply to {member}", _count(session, Reply, col(Reply.prompt_key) == f"q-{member}"))
+            self._check(database)
+
+    async def _ask(self, database: Database, members: list[str], url: str, pid: int) -> tuple[list[str], bool]:
+        """What each is told, and whether an answer went on at the replica that lives."""
+        other = BackendClient("http://other", timeout_seconds=30, transport=fake_backend().transport())
+        replicas = [Replica(BackendClient(url, timeout_seconds=30)), Replica(other)]
+        async with RoutedResponder(Router(LivePointers(database).read), replicas, str) as responder:
+            limits = RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
+            conversation = Conversation(database, responder, self.settings, lambda: START, limits=limits)
+
+            async def ask(member: str) -> str:
+                key = MessageKey(f"q-{member}")
+                turn = await conversation.turn(
+                    Incoming("telegram", CHANNEL, MemberKey(member), key, "no cap?", START, Provenance.TERMINAL)
+                )
+                return "".join([piece async for piece in turn])
+
+            asked = [asyncio.create_task(ask(member)) for member in members]
+            await asyncio.sleep(self._random.uniform(0.05, 0.35))
+            self._kill(pid)
+            texts = await asyncio.gather(*asked)
+            return texts, b"nocap_router_moved_total{" in responder.metrics.exposition()
 
     def back_up(self, folder: Path) -> Path:
+        with self._opened() as database:
+            return Path(write_backup(self.settings, database, folder, START, keep=None).file)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Database]:
         database = Database.open(self.settings.database_url, Keyring.load(self.settings.key_file))
         try:
-            return Path(write_backup(self.settings, database, folder, START, keep=None).file)
+            yield database
         finally:
             database.close()
+
+    def _check(self, database: Database) -> None:
+        report = check_installation(self.settings, database, START)
+        self.verdict.problems += [one.sentence for one in report.findings if one.level is Level.PROBLEM]
 
     def _judge(self, session: Session, done: list[dict[str, Any]], begun: dict[str, Any] | None) -> None:
         votes = {(n["reply"], n["member"]): n["vote"] for n in done if n["what"] == "vote"}

@@ -27,6 +27,19 @@ def test_nothing_is_lost_doubled_or_half_done_by_a_kill_at_any_moment(killer: Ki
     assert sum(killer.verdict.done.values()) > KILLS
 
 
+def test_a_killed_key_rotation_loses_no_text_and_goes_on(killer: Killer) -> None:
+    killer.kill_and_judge(("chat",))
+    for _ in range(3):
+        killer.kill_a_rotation()
+    assert killer.verdict.wrong == [], killer.verdict
+
+
+def test_a_replica_killed_in_the_middle_of_answers_costs_none_of_them(killer: Killer) -> None:
+    for _ in range(2):
+        killer.kill_a_replica()
+    assert killer.verdict.wrong == [], killer.verdict
+
+
 def test_a_killed_migration_or_restoration_leaves_a_database_that_opens(tmp_path: Path) -> None:
     killer = Killer(tmp_path, None, seed=2)
     killer.kill_and_judge(("chat", "vote"))

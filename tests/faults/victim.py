@@ -6,6 +6,7 @@ anew; it answers with the child's pid, and again when that has ended.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import logging
@@ -40,12 +41,15 @@ from storage.crypto import Keyring
 from storage.database import Database
 from storage.messages import forget_member
 from storage.outbox import VoteOutbox
+from storage.rotation import rotate
+from tests.fakes.backend import FakeBackend, says, serve
 
 VOICE, CHANNEL = VoiceName("genz"), ChannelKey("flat")
 POLICY = Settings.model_fields["policy_version"].default
 ADAPTERS = (BASE, AdapterName("genz-v1"), AdapterName("genz-v2"))
 START = datetime(2026, 11, 1, tzinfo=UTC)
 IMPORTED_ROWS = 25
+ANSWER = tuple(f"piece {number} " for number in range(25))
 WORK = ("chat", "vote", "change_vote", "duel", "import", "promote", "forget", "consent", "backup", "outbox")
 
 
@@ -212,11 +216,36 @@ def restore_again(settings: Settings, backup: Path, journal: Journal) -> None:
         journal.note("done", "restore")
 
 
+def rotate_again(settings: Settings, journal: Journal) -> None:
+    """Encrypts every text under a new key, again and again."""
+    while True:
+        journal.note("begin", "rotate")
+        rotate(settings.database_url, settings.key_file)
+        journal.note("done", "rotate")
+
+
+def fake_backend() -> FakeBackend:
+    """One of several replicas that hold the same adapters; its answers take a quarter of a second."""
+    backend = FakeBackend(**{name: says(*ANSWER) for name in ADAPTERS})
+    backend.pause_seconds = 0.25 / len(ANSWER)
+    return backend
+
+
+async def be_a_replica(journal: Journal) -> None:
+    async with serve(fake_backend()) as url:
+        journal.note("begin", "replica", url=url)
+        await asyncio.Event().wait()
+
+
 def _child(order: dict[str, Any]) -> None:
     settings = Settings(data_dir=Path(order["data_dir"]), database=DatabaseSettings(url=order["url"]))
     journal = Journal(Path(order["journal"]))
     if order["kinds"] == ["migrate"]:
         migrate(settings, journal)
+    elif order["kinds"] == ["rotate"]:
+        rotate_again(settings, journal)
+    elif order["kinds"] == ["replica"]:
+        asyncio.run(be_a_replica(journal))
     elif order["kinds"] == ["restore"]:
         restore_again(settings, Path(order["backup"]), journal)
     else:

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nocap.domain import ChannelKey, MemberKey
+from nocap.domain import ChannelKey, MemberKey, Purpose
 from nocap.text.lexicon import Lexicon
 from retrain._spelling import Spelling
 from retrain.slang import Use, find_terms, log_odds_score, term_rates, uses_of, week_of, weekly_rates
-from storage.tables import Message
+from storage.database import Database
+from storage.eligibility import EligibilityQuery, eligible_messages
+from tests.storage.community import ANA, FLAT, GENZ, NOW, POLICY, agree, message, open_channel, store
 
 AS_OF = datetime(2026, 11, 22, tzinfo=UTC)
 # fmt: off
@@ -182,9 +184,14 @@ def test_weekly_rates_follow_the_calendar() -> None:
     assert rates == {week_of(AS_OF - timedelta(days=9)): 1_000.0, week_of(AS_OF - timedelta(days=1)): 250.0}
 
 
-def test_stored_messages_are_uses() -> None:
-    row = Message(key="k", channel="c", member="m", provenance="terminal", sent_at=AS_OF, received_at=AS_OF, text="hi")
-    assert list(uses_of([row])) == [Use(MemberKey("m"), ChannelKey("c"), AS_OF, "hi")]
+def test_what_may_be_used_of_the_stored_messages_are_uses(database: Database) -> None:
+    with database.write() as session:
+        open_channel(session)
+        agree(session, ANA)
+        store(session, message("k1", text="hi"), message("old", sent_at=NOW - timedelta(days=200)))
+        query = EligibilityQuery(GENZ, Purpose.TRAIN, POLICY, None, NOW - timedelta(days=98), NOW + timedelta(days=1))
+        (row,) = eligible_messages(session, query)
+        assert list(uses_of(session, query)) == [Use(ANA, FLAT, row.sent_at, "hi")]
 
 
 @pytest.mark.parametrize(
