@@ -90,7 +90,7 @@ def held_out(draw: Draw, size: Size, gain: float = 0.1, spread: float = 0.05) ->
     own = -gain + draw.normal(0, spread, size.members)[member] + draw.normal(0, 0.5, len(member)) / np.sqrt(tokens)
     incumbent = tokens * draw.gamma(16, 4 / 16, len(member))
     return HeldOutLosses(
-        tuple(size.names[index] for index in member),
+        tuple(np.repeat(size.names, size.each).tolist()),
         whole(tokens),
         floats(incumbent + tokens),
         floats(incumbent),
@@ -149,7 +149,7 @@ def human_scores(draw: Draw, size: Size, lost: float = -0.02) -> HumanScores:
     habits = draw.normal(0, 0.3, size.members)[member]
     scatter = sqrt(2 + 2 * 0.3**2)
     return HumanScores(
-        tuple(size.names[index] for index in member),
+        tuple(np.repeat(size.names, size.sampled).tolist()),
         whole(member % 5),
         floats(habits + draw.normal(0, 1, len(member))),
         floats(habits + draw.normal(-scatter * ndtri(0.75), 1, len(member))),
