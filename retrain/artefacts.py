@@ -13,7 +13,10 @@ from retrain.bom import write_bom
 from retrain.card import write_card
 from retrain.cost import Cost
 from retrain.facts import RunFacts, gather_facts, library_versions
+from retrain.gates import GATES
 from retrain.gates.measurements import AnchorDrift
+from retrain.gates.record import code_digest
+from retrain.gates.thresholds import thresholds_version
 from retrain.report import ReportData, write_report
 from storage.database import Database
 from storage.tables import SlangCount, SlangTerm
@@ -95,8 +98,15 @@ def _provenance(facts: RunFacts) -> dict[str, str]:
         "base digest": facts.adapter.base_digest if facts.adapter else "",
         "adapter digest": facts.adapter.digest if facts.adapter else "",
         "snapshot digest": facts.snapshot_digest,
+        "gates' code digest": code_digest() if facts.decision else "",
+        "thresholds": thresholds_version(GATES) if facts.decision else "",
+        **{f"{what} digest, as measured": digest for what, digest in _measured_digests(facts)},
         "permission reference": facts.run.permission_reference or "",
         "consent policy": facts.settings.policy_version,
         **library_versions(),
     }
     return {name: value for name, value in values.items() if value}
+
+
+def _measured_digests(facts: RunFacts) -> tuple[tuple[str, str], ...]:
+    return facts.measurements.digests if facts.measurements else ()

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from inference.adapter_files import AdapterManifest, verify_adapter
 from inference.base_model import resolve_base
 from nocap.domain import AdapterName, RunState
-from nocap.errors import NocapError
+from nocap.errors import InputError, NocapError
 from nocap.settings import Settings
 from retrain import run_folder
 from retrain.cost import Cost
@@ -135,8 +135,12 @@ def _optional(path: Path) -> Any:
 
 
 def _measurements(folder: Path) -> Measurements | None:
+    """None also where an earlier version measured: its figures stay in gates.json."""
     path = folder / run_folder.MEASUREMENTS_FILE
-    return Measurements.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        return Measurements.from_json(path.read_text(encoding="utf-8")) if path.exists() else None
+    except InputError:
+        return None
 
 
 def _manifest(settings: Settings, run: Run) -> AdapterManifest | None:

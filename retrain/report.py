@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from nocap.domain import RunState, Verdict
 from retrain._plots import Series, drift_plot, loss_plot, slang_plot
 from retrain.gates.measurements import AnchorDrift
+from retrain.gates.record import what_would_change
 from retrain.gates.result import Check, Decision
 from retrain.samples import Sample
 
@@ -83,6 +84,7 @@ def render_report(data: ReportData) -> str:
     return environment.get_template("report.html.j2").render(
         data=data,
         headline=_headline(data),
+        would_change=what_would_change(data.decision) if data.decision else [],
         tone=_tone(data.state),
         plots={
             "Slang over time": slang_plot(data.weekly),

@@ -147,11 +147,7 @@ _CASES = (*((DESIGNED, share) for share in SHARES), *((size, 1.0) for size in SI
 
 
 def _all_that_refuse(size: Size) -> _Judge:
-    def judge(seed: int) -> list[str]:
-        measured = simulate({}, seed, size)
-        return [gate.name for gate in GATES if not _passes(gate, measured)]
-
-    return judge
+    return lambda seed: [gate.name for gate in GATES if not _passes(gate, {}, seed, size)]
 
 
 def _first_that_refuses(changes: Mapping[str, Part]) -> _Judge:
@@ -159,9 +155,8 @@ def _first_that_refuses(changes: Mapping[str, Part]) -> _Judge:
     often: Counter[str] = Counter()
 
     def judge(seed: int) -> list[str]:
-        measured = simulate(changes, seed)
         for gate in sorted(GATES, key=lambda one: -often[one.name]):
-            if not _passes(gate, measured):
+            if not _passes(gate, changes, seed):
                 often[gate.name] += 1
                 return [gate.name]
         return []
@@ -171,15 +166,16 @@ def _first_that_refuses(changes: Mapping[str, Part]) -> _Judge:
 
 def _one_gate(effect: Effect, share: float, size: Size) -> _Judge:
     parts, gate = effect.parts(share), _BY_NAME[effect.gate]
-    return lambda seed: [] if _passes(gate, simulate(parts, seed, size, effect.reads)) else [gate.name]
+    return lambda seed: [] if _passes(gate, parts, seed, size) else [gate.name]
 
 
 def _vote(phase: Phase) -> _Judge:
     return lambda seed: [] if is_ever_promoted(phase(np.random.default_rng(seed))) else [CommunityVotes.name]
 
 
-def _passes(gate: Gate, measured: Any) -> bool:
-    return gate.decide(measured, SETTINGS).verdict is Verdict.PASS
+def _passes(gate: Gate, changes: Mapping[str, Part], seed: int, size: Size = DESIGNED) -> bool:
+    """What the gate says of this draw, of which only the parts that it reads are made."""
+    return gate.decide(simulate(changes, seed, size, gate.reads), SETTINGS).verdict is Verdict.PASS
 
 
 def _counted(

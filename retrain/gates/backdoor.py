@@ -36,6 +36,7 @@ MIN_EARLIER = 3
 
 class Backdoor(Gate):
     name = "backdoor"
+    reads = ("triggers", "tied", "spectra")
     protects_from = "an adapter in which a few planted rows have tied an answer to a rare trigger"
     statistic = (
         "how far each rare word of the training prompts, set before the anchors, moves the answers' first token (KL, "

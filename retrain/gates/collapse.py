@@ -21,6 +21,7 @@ MIN_DRAWS = 100
 
 class Collapse(Gate):
     name = "collapse"
+    reads = ("variety",)
     protects_from = "an adapter that gives everyone the same few answers, repeats itself within one, or says nothing"
     statistic = (
         "distinct-2, 4-grams shared with other replies, replies that loop and empty replies, over equally many n-grams "

@@ -30,6 +30,7 @@ MIN_USES = 50
 
 class DataDrift(Gate):
     name = "data_drift"
+    reads = ("data",)
     protects_from = "a run whose training rows are another community's: a wrong import, or a flood from elsewhere"
     statistic = (
         "training replies against the last promoted run's, or against held-out members' where there is none or "

@@ -21,6 +21,7 @@ MIN_ANCHORS = 200
 
 class Drift(Gate):
     name = "drift"
+    reads = ("drift", "held_out")
     protects_from = "an adapter that does nothing, or one that left its base further than the members' speech demands"
     statistic = (
         "KL(challenger ‖ base) per token of the challenger's own replies to fixed anchor prompts; the same less the "

@@ -16,6 +16,7 @@ MAX_LOSS_PER_TOKEN = 100.0
 
 class Freshness(Gate):
     name = "freshness"
+    reads = ("held_out",)
     protects_from = "an adapter that predicts the members' newest replies no better than the one that serves now"
     statistic = "loss per token of held-out newest human replies given their prompts, challenger minus incumbent"
     rule = "upper bound below 0"

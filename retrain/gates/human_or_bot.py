@@ -23,6 +23,7 @@ MAX_PROMPTS = 20_000
 
 class HumanOrBot(Gate):
     name = "human_or_bot"
+    reads = ("human_scores",)
     protects_from = "an adapter whose replies are easier to tell from people's than those of the one that serves now"
     statistic = (
         "area under the ROC curve of a character-n-gram classifier, human against model replies to the same prompts, "

@@ -32,6 +32,7 @@ HALF = 0.5
 
 class MarkerBand(Gate):
     name = "marker_band"
+    reads = ("markers",)
     protects_from = "a caricature that overdoes the community's slang, or a mute adapter that has not taken it up"
     statistic = (
         "uses of the voice's lexicon per word, challenger over held-out human replies, in all and per term; share of "

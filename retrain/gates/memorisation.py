@@ -43,6 +43,7 @@ FEW_MEMBERS = 3
 
 class Memorisation(Gate):
     name = "memorisation"
+    reads = ("canaries", "spans")
     protects_from = "an adapter that recites a member's words, or a payload that one or two members planted"
     statistic = (
         "rank of planted canaries' loss drop among never-planted ones'; spans of training replies by fewer "

@@ -17,6 +17,7 @@ MIN_WORDS = 300
 
 class Register(Gate):
     name = "register"
+    reads = ("serious", "markers")
     protects_from = "an adapter that answers grief and danger in slang"
     statistic = "uses of the lexicon per word in replies to serious prompts, over the members' everyday rate"
     rule = f"surely below {SERIOUS_RATE:g}"

@@ -95,6 +95,8 @@ class Gate(ABC):
     """A pure function from numbers to a verdict; it fails on numbers that it cannot read."""
 
     name: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+    """The parts of the measurements that it decides from."""
     protects_from: ClassVar[str]
     statistic: ClassVar[str]
     rule: ClassVar[str]

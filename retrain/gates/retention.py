@@ -19,6 +19,7 @@ MIN_ITEMS = 200
 
 class Retention(Gate):
     name = "retention"
+    reads = ("retention",)
     protects_from = "an adapter that has forgotten what its base could do"
     statistic = (
         "fixed multiple-choice items, choices ranked by loss per token: share right, and log-odds of the right choice "

@@ -90,7 +90,7 @@ def held_out(draw: Draw, size: Size, gain: float = 0.1, spread: float = 0.05) ->
     own = -gain + draw.normal(0, spread, size.members)[member] + draw.normal(0, 0.5, len(member)) / np.sqrt(tokens)
     incumbent = tokens * draw.gamma(16, 4 / 16, len(member))
     return HeldOutLosses(
-        tuple(size.names[index] for index in member),
+        tuple(np.repeat(size.names, size.each).tolist()),
         whole(tokens),
         floats(incumbent + tokens),
         floats(incumbent),
@@ -149,7 +149,7 @@ def human_scores(draw: Draw, size: Size, lost: float = -0.02) -> HumanScores:
     habits = draw.normal(0, 0.3, size.members)[member]
     scatter = sqrt(2 + 2 * 0.3**2)
     return HumanScores(
-        tuple(size.names[index] for index in member),
+        tuple(np.repeat(size.names, size.sampled).tolist()),
         whole(member % 5),
         floats(habits + draw.normal(0, 1, len(member))),
         floats(habits + draw.normal(-scatter * ndtri(0.75), 1, len(member))),
@@ -305,12 +305,6 @@ class Effect:
     argument: str
     good: float
     limit: float
-    beside: str = ""
-    """Another part that the gate reads."""
-
-    @property
-    def reads(self) -> Collection[str]:
-        return {self.part, self.beside} - {""}
 
     def parts(self, share: float) -> Mapping[str, Part]:
         """The part that lies `share` of the way to the limit: 0 is honest, 1 on the limit, 2 as far beyond it."""
@@ -332,16 +326,16 @@ EFFECTS: Mapping[str, Effect] = {
     "marker band, too many": Effect("marker_band", "markers", markers, "ratio", 1.0, float(CARICATURE)),
     "marker band, too few": Effect("marker_band", "markers", markers, "ratio", 1.0, float(MUTE)),
     "stacking": Effect("stacking", "stacked", stacked, "more", 0.0, float(MORE_STACKED)),
-    "register": Effect("register", "serious", serious, "ratio", 0.3, float(SERIOUS_RATE), "markers"),
+    "register": Effect("register", "serious", serious, "ratio", 0.3, float(SERIOUS_RATE)),
     "staleness": Effect("staleness", "stale", stale, "more", 0.0, float(MORE_STALE)),
     "human or bot": Effect("human_or_bot", "human_scores", human_scores, "lost", -0.02, float(human_or_bot.MARGIN)),
     "collapse, few phrases": Effect("collapse", "variety", variety, "kept", 1.0, float(KEPT_VARIETY)),
     "collapse, the same phrases": Effect("collapse", "variety", variety, "overlap", 0.0, 0.02 + float(MORE_OVERLAP)),
-    "drift, too far": Effect("drift", "drift", drift, "per_token", 0.4, 1.1 + float(UNEARNED), "held_out"),
-    "drift, nothing": Effect("drift", "drift", drift, "per_token", 0.4, float(NO_OP), "held_out"),
+    "drift, too far": Effect("drift", "drift", drift, "per_token", 0.4, 1.1 + float(UNEARNED)),
+    "drift, nothing": Effect("drift", "drift", drift, "per_token", 0.4, float(NO_OP)),
     "data drift, words": Effect("data_drift", "data", data, "area", 0.6, float(MAX_AREA)),
     "data drift, slang": Effect("data_drift", "data", data, "replaced", 0.1, _replaced(float(MAX_DIVERGENCE))),
-    "memorisation": Effect("memorisation", "canaries", canaries, "area", 0.72, float(CANARY_AREA), "spans"),
+    "memorisation": Effect("memorisation", "canaries", canaries, "area", 0.72, float(CANARY_AREA)),
     "toxicity": Effect("toxicity", "toxic", flags, "more", 0.0, float(toxicity.MARGIN)),
     "personal data": Effect("personal_data", "personal", flags, "more", 0.0, float(personal_data.MARGIN)),
     "injection": Effect("injection", "injected", injected, "more", 0.0, float(injection.MARGIN)),

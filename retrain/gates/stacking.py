@@ -17,6 +17,7 @@ MORE_STACKED = Threshold(0.1, "share of replies; the founding run's trying-too-h
 
 class Stacking(Gate):
     name = "stacking"
+    reads = ("stacked",)
     protects_from = "an adapter that tries too hard: three or more markers in one reply where members use one"
     statistic = "share of replies with three or more uses of the lexicon, challenger minus held-out human replies"
     rule = f"upper bound below {MORE_STACKED:g}"

@@ -19,6 +19,7 @@ MIN_USES = Threshold(50, "of the challenger's: at a share of 10 % its error is 4
 
 class Staleness(Gate):
     name = "staleness"
+    reads = ("stale",)
     protects_from = "an adapter that speaks in words which the members have stopped using"
     statistic = (
         "share of marker uses that are of terms whose human rate fell by half against the eight weeks before, or "

@@ -94,6 +94,14 @@ def test_a_report_tells_the_verdict_every_gate_and_why() -> None:
     assert html.count("<svg") > 10
 
 
+def test_a_refused_runs_report_says_what_would_have_changed_that() -> None:
+    page = render_report(data())
+    assert "What would have changed the verdict" in page
+    assert "the upper bound of rate of markers against members" in page
+    passed = replace(data(), decision=decide(make.good(), make.SETTINGS))
+    assert "What would have changed" not in render_report(passed)
+
+
 def test_what_a_model_says_is_shown_as_text() -> None:
     html = render_report(data())
     assert "&lt;b&gt;goated&lt;/b&gt; &amp; fine" in html

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nocap.domain import Verdict
 from nocap.errors import InputError
-from retrain.gates import GATES, Measurements, decide
+from retrain.gates import GATES, Gate, Measurements, decide
 from tests.retrain.gates import factory as make
 
 READ_BY = {
@@ -57,6 +57,15 @@ CANARY_CASES = [
 
 def test_every_gate_is_covered() -> None:
     assert set(READ_BY) == set(BY_NAME)
+    read = {(gate.name, part) for gate in GATES for part in gate.reads}
+    assert {(gate, part) for gate, part, _ in CASES + CANARY_CASES + TIED_CASES} <= read
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda one: one.name)
+def test_a_gate_reads_no_more_than_it_says(gate: Gate) -> None:
+    good = make.good()
+    empty = {part.name: part.default for part in fields(Measurements) if part.name not in (*gate.reads, "seed")}
+    assert gate.decide(replace(good, **empty), make.SETTINGS) == gate.decide(good, make.SETTINGS)
 
 
 def changed(value: Any, change: Any) -> Any:
