@@ -376,11 +376,13 @@ class Actions:
         return [self.voice(VoiceName(name)) for name in names]
 
     def voice(self, name: VoiceName) -> dict[str, Any]:
-        """Raises InputError for an unknown voice."""
+        """The voice's row, what is live, and the settings of its own. Raises InputError for an unknown one."""
         with self._database.read() as session:
             live = registry.deployment(session, name)
             row = session.get_one(Voice, name)
-        return row.model_dump(mode="json") | {"live": live.current, "previous": live.previous}
+        own = self._settings.voices.get(name)
+        shown = row.model_dump(mode="json") | {"live": live.current, "previous": live.previous}
+        return shown | {"own_settings": own.model_dump(mode="json", exclude_defaults=True) if own else {}}
 
     def status(self, voice: VoiceName) -> Status:
         now = self._clock()

@@ -277,9 +277,9 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
             raise
 
 
-def is_ready(url: str) -> bool:
+def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/ready", timeout=2.0).status_code == 200
+        return httpx.get(url, timeout=2.0).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -319,7 +319,8 @@ def canary_phases(settings: Settings, database: Database, *, clock: Clock = utc_
 @contextmanager
 def running_server(settings: Settings, command: list[str]) -> Iterator[None]:
     """Within it the configured backend answers: an embedded one that is not up is started and stopped again."""
-    if settings.inference.backend != "embedded" or is_ready(settings.inference.urls[0]):
+    # One that is paused for a retrain is up too, and says so to whoever asks it.
+    if settings.inference.backend != "embedded" or _answers(f"{settings.inference.urls[0]}/health"):
         yield
         return
     from retrain.job import PROCESS_ENVIRONMENT
@@ -349,7 +350,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise BackendUnavailable(f"The embedded server ended with status {process.returncode}; {log} says why.")
-        if is_ready(url):
+        if _answers(f"{url}/ready"):
             return
         time.sleep(0.1)
     raise BackendUnavailable(f"The embedded server is not ready after {SERVER_START_SECONDS:.0f} s; see {log}.")

@@ -168,6 +168,8 @@ class RetrainSettings(Section):
     max_length: int = 1024
     """Tokens of one packed training row."""
     seed: int = 7
+    accelerate_config: Path | None = None
+    """A file of `accelerate config`: the supervised training is divided among its processes, one a card."""
     gpu: Literal["share", "pause"] = "share"
     """`pause`: the embedded servers of `inference.urls` free their card while a run trains and measures, and bots say
     so; `share` leaves them alone."""
@@ -475,8 +477,14 @@ def _with_absolute_paths(settings: Settings, folder: Path) -> Settings:
     inference = settings.inference.model_copy(
         update={"signing_key_file": folder / signing.expanduser() if signing is not None else None}
     )
+    accelerate = settings.retrain.accelerate_config
+    retrain = settings.retrain.model_copy(
+        update={"accelerate_config": folder / accelerate.expanduser() if accelerate is not None else None}
+    )
     data_dir = folder / settings.data_dir.expanduser()
-    return settings.model_copy(update={"data_dir": data_dir, "database": database, "inference": inference})
+    return settings.model_copy(
+        update={"data_dir": data_dir, "database": database, "inference": inference, "retrain": retrain}
+    )
 
 
 def render_settings_file(settings: Settings, folder: Path) -> str:

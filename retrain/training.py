@@ -10,6 +10,7 @@ import gc
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from retrain.train.base_replies import base_replies
 from retrain.train.golden import golden_answers
 from retrain.train.preference import PreferencePlan, train_on_duels, train_on_thumbs
 from retrain.train.publish import copy_adapter
+from retrain.train.several import train_on_several
 from retrain.train.sft import SftPlan, TrainingStopped, TrainReport, train_adapter
 from storage import registry, runs
 from storage.tables import Adapter
@@ -64,8 +66,10 @@ def train_supervised(context: StageContext) -> None:
         output=output,
         checkpoints=context.folder / run_folder.CHECKPOINTS,
     )
+    config = settings.retrain.accelerate_config
+    train = train_adapter if config is None else partial(train_on_several, accelerate_config=config)
     report = _stoppable(
-        lambda: train_adapter(
+        lambda: train(
             plan,
             [*snapshot.train, *planted, *synthetic],
             snapshot.validation,

@@ -39,7 +39,7 @@ def latest_complete(folder: Path) -> Path | None:
         if (checkpoint / MARKER).exists():
             complete.append(checkpoint)
         else:
-            shutil.rmtree(checkpoint)
+            shutil.rmtree(checkpoint, ignore_errors=True)  # several processes may look at once
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 

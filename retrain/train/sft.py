@@ -6,6 +6,7 @@ Why the trainer is set up this way stands in docs/decisions/0003-training-stack.
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -107,7 +108,9 @@ def train_adapter(
     checkpoints = _checkpoint_folder(plan, base, train, max_tokens)
     watch = Watch(progress, should_stop)
     trainer = _trained_within_memory(plan, base, rows, held_out, checkpoints, watch)
-    publish_adapter(trainer.model, plan.output, name=plan.name, base=base, rank=settings.rank)
+    if trainer.is_world_process_zero():
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        publish_adapter(model, plan.output, name=plan.name, base=base, rank=settings.rank)
     return _report(trainer, rows, too_long=len(train) - len(rows), seconds=time.monotonic() - started)
 
 
@@ -123,6 +126,8 @@ def _trained_within_memory(
         try:
             _run(trainer, latest_complete(folder))
         except (torch.OutOfMemoryError, MemoryError):
+            if _processes() > 1:  # the others wait for this one's gradients
+                break
             batching = batching.halved(longest)
         else:
             return trainer
@@ -167,7 +172,8 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        if self.args.should_save:
+            mark_complete(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -178,7 +184,10 @@ class _Trainer(SFTTrainer):  # type: ignore[misc]
         scored = (labels[0, 1:] != IGNORED).nonzero().squeeze(1)
         logits = model(**inputs, logits_to_keep=scored, use_cache=False).logits[0]
         total = cross_entropy(logits.float(), labels[0, scored + 1], reduction="sum")
-        return total / (len(scored) if num_items_in_batch is None else num_items_in_batch)
+        if num_items_in_batch is None:
+            return total / len(scored)
+        # The count is over all processes, whose gradients are averaged.
+        return total / num_items_in_batch * self.accelerator.num_processes
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -257,14 +266,16 @@ def _attention_layers(model: torch.nn.Module) -> list[str]:
 def _arguments(
     settings: RetrainSettings, device: str, batching: Batching, packed_rows: int, validate: bool, checkpoints: Path
 ) -> SFTConfig:
-    steps = settings.max_steps or max(1, round(settings.epochs * packed_rows / batching.rows_per_step))
+    at_once = max(1, round(batching.rows_per_step / _processes()))
+    rows_per_step = at_once * _processes()
+    steps = settings.max_steps or max(1, round(settings.epochs * packed_rows / rows_per_step))
     on_cpu = device == "cpu"
     return SFTConfig(
         output_dir=str(checkpoints),
         max_steps=steps,
         per_device_train_batch_size=1,
         per_device_eval_batch_size=1,
-        gradient_accumulation_steps=batching.rows_per_step,
+        gradient_accumulation_steps=at_once,
         learning_rate=settings.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=WARM_UP_SHARE,
@@ -290,6 +301,11 @@ def _arguments(
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def _processes() -> int:
+    """How many processes train together, as accelerate's launcher says (see `several.py`)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _checkpoint_folder(plan: SftPlan, base: BaseModel, train: Sequence[Example], max_tokens: int) -> Path:

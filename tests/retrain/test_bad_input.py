@@ -96,6 +96,8 @@ def _oddities(database) -> None:
     _say(database, late, received_days_ago=-1, name="late")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_odd_texts_are_left_out_or_learnt_on_a_base_whose_template_is_missing(tmp_path):
     """One run of all real stages; the turns of the base are those of the fallback in `inference.prompt`."""
     base = _base_without(tmp_path / "plain", "chat_template")
