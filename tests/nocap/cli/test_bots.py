@@ -19,7 +19,8 @@ from nocap.settings import load_settings
 from storage.crypto import Keyring
 from tests.bots.support import until, world
 from tests.fakes.backend import FakeBackend, serve
-from tests.fakes.discord_server import ADA, GENERAL, FakeDiscord, buttons
+from tests.fakes.discord_objects import ADA, GENERAL, buttons
+from tests.fakes.discord_server import FakeDiscord
 
 MOST_RESIDENT_BYTES = 150 * 2**20
 
