@@ -32,7 +32,8 @@ from nocap.settings import load_settings
 from storage.channels import ensure_channel
 from storage.consent import record_consent
 from tests.fakes.discord_server import FakeDiscord
-from tests.fakes.telegram import FakeTelegram, Json
+from tests.fakes.telegram import FakeTelegram
+from tests.fakes.telegram_objects import Json
 
 MEMBERS = 400
 CHANNELS = 40

@@ -349,7 +349,7 @@ class Actions:
             until=now,
         )
         with self._database.read() as session:
-            return shifted_words(uses_of(eligible_messages(session, query)), now)
+            return shifted_words(uses_of(session, query), now)
 
     def add_voice(self, name: VoiceName, prompt: Path, lexicon: Path, base: str | None) -> Voice:
         """A new voice of the prompt and the terms in these files, served by the base until its first promotion.

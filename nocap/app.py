@@ -287,7 +287,7 @@ def _answers(url: str) -> bool:
 def answers(settings: Settings, url: str) -> bool:
     """Whether the replica at `url` can answer now, as far as its dialect tells."""
     if settings.inference.backend == "embedded":
-        return is_ready(url)
+        return _answers(f"{url}/ready")
     try:
         return httpx.get(f"{url}/health", timeout=2.0).status_code < 500
     except httpx.HTTPError:

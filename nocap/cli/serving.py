@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from nocap.cli.context import VoiceOption, invocation
 from nocap.cli.output import console
+
+SWITCH_SECONDS = 0.0005
+"""How long a bot's event loop may keep the interpreter from a turn's database thread; Python's own default is 5 ms."""
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +55,7 @@ def bots(context: typer.Context) -> None:
     from nocap.app import BotHealth, run_bots, until_signal
     from nocap.observability.server import status_server
 
+    sys.setswitchinterval(SWITCH_SECONDS)
     call = invocation(context)
     metrics, health = call.settings.metrics, BotHealth(call.settings, call.database)
     with status_server(metrics.host, metrics.bots_port, health.not_ready):

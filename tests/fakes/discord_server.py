@@ -7,89 +7,41 @@ What it insists on, as Discord does: heartbeats, an answer to an interaction wit
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import re
 import zlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
 from tests.fakes import discord_spec
+from tests.fakes.discord_objects import (
+    ALL_PERMISSIONS,
+    BOT,
+    DM,
+    FAR_GUILD,
+    GENERAL,
+    GUILD,
+    MEMBER_PERMISSIONS,
+    Fault,
+    Interaction,
+    Objects,
+    Seen,
+    Session,
+    belongs,
+    member_json,
+    user_json,
+)
 
-BOT, GUILD, GENERAL, RANDOM, CATEGORY, THREAD, PRIVATE_THREAD, DM = 1000, 1, 10, 11, 12, 13, 14, 20
-FAR_GUILD, FAR = 1 << 22, 30
-"""A second server, which belongs to the next shard, and its one channel."""
-ADA, BEN, MOD, OPERATOR, OTHER_BOT = 100, 101, 102, 103, 104
-ALL_PERMISSIONS, MEMBER_PERMISSIONS = "8", "104324673"
-MANAGE_CHANNELS = str(int(MEMBER_PERMISSIONS) | 1 << 4)
 MESSAGE_CONTENT_INTENT = 1 << 15
 INTERACTION_SECONDS = 3.0
-EPOCH_MILLISECONDS = 1420070400000
 
 
-@dataclass
-class Seen:
-    """A request that was made."""
-
-    method: str
-    path: str
-    body: Any
-    at: float
-    files: dict[str, bytes] = field(default_factory=dict)
-
-
-@dataclass
-class Fault:
-    """The next request to a path that matches is answered so."""
-
-    path: str
-    status: int
-    body: dict[str, Any] = field(default_factory=dict)
-    headers: dict[str, str] = field(default_factory=dict)
-    method: str = "POST"
-
-
-@dataclass
-class Session:
-    """A gateway session; `sent` is kept for a resume."""
-
-    id: str
-    intents: int
-    shard: tuple[int, int]
-    socket: web.WebSocketResponse | None
-    deflate: Any
-    sequence: int = 0
-    sent: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass
-class Interaction:
-    """What became of one interaction."""
-
-    id: str
-    token: str
-    channel_id: int
-    created: float
-    callback: dict[str, Any] | None = None
-    answered_after: float | None = None
-    message: dict[str, Any] | None = None
-    followups: list[dict[str, Any]] = field(default_factory=list)
-    files: dict[str, bytes] = field(default_factory=dict)
-
-    @property
-    def texts(self) -> list[str]:
-        """Every text that was shown, the first one as it stands now."""
-        first = [self.message["content"]] if self.message else []
-        return first + [one["content"] for one in self.followups]
-
-
-class FakeDiscord:
+class FakeDiscord(Objects):
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[Seen] = []
         self.violations: list[str] = []
         self.faults: deque[Fault] = deque()
@@ -103,17 +55,13 @@ class FakeDiscord:
         self.invalidates_resumes = False
         self.shards = 1
         self.remaining_headers = True
-        self.permissions: dict[int, str] = {MOD: MANAGE_CHANNELS}
         self.token = "the-token"
         self.url = ""
-        self.extra_channels: list[dict[str, Any]] = []
-        self.names = {GENERAL: "general", RANDOM: "random", CATEGORY: "category"}
         self.is_kicked = False
         self.keeps_all = True
         """Off for soaks: requests and messages are not kept, only counted by `on_post`."""
         self.on_post: Callable[[dict[str, Any]], None] | None = None
         """Called with every message that the bot posts in a channel."""
-        self._ids = itertools.count((int(datetime.now(UTC).timestamp() * 1000) - EPOCH_MILLISECONDS) << 22, 1)
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
 
@@ -153,10 +101,10 @@ class FakeDiscord:
         content = f"<@{BOT}> {text}" if mention and channel != DM else text
         message = self._message(author, content, channel, **fields)
         if f"<@{BOT}>" in content:
-            message["mentions"] = [_user(BOT)]
+            message["mentions"] = [user_json(BOT)]
         if reply_to is not None:
             is_ours = reply_to["author"]["id"] == str(BOT)
-            message["mentions"] = message["mentions"] or ([_user(BOT)] if is_ours and pings else [])
+            message["mentions"] = message["mentions"] or ([user_json(BOT)] if is_ours and pings else [])
             message |= {
                 "type": 19,
                 "referenced_message": reply_to,
@@ -189,7 +137,7 @@ class FakeDiscord:
         return await self._interact(user, 2, data, int(message["channel_id"]))
 
     async def dispatch(self, event: str, data: dict[str, Any], *, only: Session | None = None) -> None:
-        for session in [only] if only else [one for one in self.sessions.values() if _belongs(data, one)]:
+        for session in [only] if only else [one for one in self.sessions.values() if belongs(data, one)]:
             payload = {"op": 0, "t": event, "d": self._visible(event, data, session), "s": session.sequence + 1}
             session.sequence += 1
             if self.keeps_all:
@@ -263,7 +211,7 @@ class FakeDiscord:
             return _refused(403, 50001, "Missing Access")
         match (request.method, *parts):
             case ("GET", "users", "@me"):
-                return _json(_user(BOT))
+                return _json(user_json(BOT))
             case ("GET", "oauth2", "applications", "@me") | ("GET", "applications", "@me"):
                 return _json(self._application())
             case ("GET", "gateway", "bot"):
@@ -407,10 +355,10 @@ class FakeDiscord:
         session.shard = tuple(data.get("shard", (0, 1)))  # type: ignore[assignment]
         self.sessions = {key: one for key, one in self.sessions.items() if one.shard != session.shard}
         self.sessions[session.id] = session
-        guilds = [one for one in (GUILD, FAR_GUILD)[: session.shard[1]] if _belongs({"guild_id": one}, session)]
+        guilds = [one for one in (GUILD, FAR_GUILD)[: session.shard[1]] if belongs({"guild_id": one}, session)]
         ready = {
             "v": 10,
-            "user": _user(BOT),
+            "user": user_json(BOT),
             "guilds": [{"id": str(one), "unavailable": True} for one in guilds],
             "session_id": session.id,
             "resume_gateway_url": f"ws://{self.url}/gateway",
@@ -475,14 +423,14 @@ class FakeDiscord:
             **fields,
         }
         if channel == DM:
-            payload["user"] = _user(user)
+            payload["user"] = user_json(user)
         else:
             rights = self.permissions.get(user, MEMBER_PERMISSIONS)
             roles = [str(role) for role, holder in self._roles().items() if holder == user]
             payload |= {
                 "guild_id": str(GUILD),
                 "guild": {"id": str(GUILD), "locale": "en-US", "features": []},
-                "member": {**_member(user), "roles": roles, "permissions": rights},
+                "member": {**member_json(user), "roles": roles, "permissions": rights},
             }
         await self.dispatch("INTERACTION_CREATE", payload)
         await self.until(lambda: interaction.callback or self._is_late(interaction), INTERACTION_SECONDS + 2)
@@ -490,141 +438,6 @@ class FakeDiscord:
 
     def _is_late(self, interaction: Interaction) -> bool:
         return interaction.callback is None and self._now() - interaction.created > INTERACTION_SECONDS
-
-    # Objects
-
-    def _roles(self) -> dict[int, int]:
-        """A role of its own for everyone with special permissions: role id and holder."""
-        return {9000 + user: user for user in self.permissions}
-
-    def _guild(self, guild: int) -> dict[str, Any]:
-        channels = [self._channel(one) for one in (GENERAL, RANDOM, CATEGORY)] + self.extra_channels
-        roles = [_role(guild, MEMBER_PERMISSIONS)]
-        roles += [_role(role, self.permissions[user]) for role, user in self._roles().items()]
-        return {
-            "id": str(guild),
-            "name": "Guild",
-            "owner_id": "1",
-            "roles": roles,
-            "emojis": [],
-            "features": [],
-            "channels": channels if guild == GUILD else [self._channel(FAR)],
-            "threads": [self._channel(THREAD), self._channel(PRIVATE_THREAD)] if guild == GUILD else [],
-            "members": [],
-            "member_count": 5,
-            "verification_level": 0,
-            "default_message_notifications": 0,
-            "explicit_content_filter": 0,
-            "mfa_level": 0,
-            "premium_tier": 0,
-            "preferred_locale": "en-US",
-            "nsfw_level": 0,
-            "system_channel_flags": 0,
-            "afk_timeout": 60,
-            "large": False,
-            "unavailable": False,
-            "joined_at": _now_iso(),
-            "voice_states": [],
-            "presences": [],
-            "stickers": [],
-            "stage_instances": [],
-            "guild_scheduled_events": [],
-            "soundboard_sounds": [],
-        }
-
-    def _channel(self, channel: int) -> dict[str, Any]:
-        if channel == DM:
-            return {"id": str(DM), "type": 1, "recipients": [_user(ADA)], "last_message_id": None, "flags": 0}
-        base = {
-            "id": str(channel),
-            "guild_id": _guild_of(channel),
-            "name": self.names.get(channel, f"channel-{channel}"),
-        }
-        base |= {"flags": 0, "position": 0, "permission_overwrites": []}
-        if channel == CATEGORY:
-            return {**base, "type": 4}
-        if channel in (THREAD, PRIVATE_THREAD):
-            metadata = {
-                "archived": False,
-                "auto_archive_duration": 60,
-                "archive_timestamp": _now_iso(),
-                "locked": False,
-            }
-            kind = 11 if channel == THREAD else 12
-            counts = {"message_count": 0, "member_count": 1, "total_message_sent": 0, "rate_limit_per_user": 0}
-            more = {"parent_id": str(GENERAL), "owner_id": str(ADA), "thread_metadata": metadata, **counts}
-            return {**base, "type": kind, **more}
-        return {
-            **base,
-            "type": 0,
-            "parent_id": str(CATEGORY) if channel == RANDOM else None,
-            "nsfw": False,
-        }
-
-    def _message(self, author: int, content: str, channel: int, **fields: Any) -> dict[str, Any]:
-        message = {
-            "id": self._id(),
-            "channel_id": str(channel),
-            "author": _user(author),
-            "content": content,
-            "timestamp": _now_iso(),
-            "edited_timestamp": None,
-            "tts": False,
-            "mention_everyone": False,
-            "mentions": [],
-            "mention_roles": [],
-            "attachments": [],
-            "embeds": [],
-            "pinned": False,
-            "type": 0,
-            "flags": 0,
-            "components": [],
-            **fields,
-        }
-        if channel != DM:
-            message |= {"guild_id": _guild_of(channel), "member": _member(author)}
-        return message
-
-    def _application(self) -> dict[str, Any]:
-        return {
-            "id": str(BOT),
-            "name": "nocap",
-            "icon": None,
-            "description": "",
-            "bot_public": True,
-            "bot_require_code_grant": False,
-            "verify_key": "0",
-            "flags": 1 << 19,
-            "owner": _user(OPERATOR),
-            "team": None,
-            "summary": "",
-        }
-
-    def _registered(self, command: dict[str, Any], index: int) -> dict[str, Any]:
-        filled = {"id": str(5000 + index), "application_id": str(BOT), "version": "1", "description": ""}
-        return {**filled, "dm_permission": True, "default_member_permissions": None, "nsfw": False, **command}
-
-    def _id(self) -> str:
-        return str(next(self._ids))
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-
-def _guild_of(channel: int) -> str:
-    return str(FAR_GUILD if channel == FAR else GUILD)
-
-
-def _belongs(data: dict[str, Any], session: Session) -> bool:
-    """Whether an event is the session's to hear: private ones go to the first shard."""
-    number, count = session.shard
-    return (int(data.get("guild_id") or 0) >> 22) % count == number
-
-
-def buttons(message: dict[str, Any]) -> dict[str, str]:
-    """The message's buttons: label or emoji, and custom id."""
-    found = [item for row in message.get("components", []) for item in row["components"]]
-    return {one.get("label") or one["emoji"]["name"]: one["custom_id"] for one in found}
 
 
 async def _body(request: web.Request) -> tuple[Any, dict[str, bytes]]:
@@ -661,24 +474,3 @@ def _option(key: str, value: Any, server: FakeDiscord, resolved: dict[str, Any])
         resolved.setdefault("channels", {})[str(value)] = channel
         return {"name": key, "type": 7, "value": str(value)}
     return {"name": key, "type": 3, "value": value}
-
-
-def _user(user: int) -> dict[str, Any]:
-    name = {BOT: "nocap", ADA: "ada", BEN: "ben", MOD: "mod", OPERATOR: "operator"}.get(user, "somebody")
-    is_bot = user in (BOT, OTHER_BOT)
-    return {"id": str(user), "username": name, "discriminator": "0", "global_name": name, "avatar": None, "bot": is_bot}
-
-
-def _member(user: int) -> dict[str, Any]:
-    joined = {"joined_at": _now_iso(), "premium_since": None, "deaf": False, "mute": False, "flags": 0}
-    return {"user": _user(user), "nick": None, "avatar": None, "roles": [], "pending": False, **joined}
-
-
-def _role(role: int, permissions: str) -> dict[str, Any]:
-    look = {"color": 0, "hoist": False, "position": 0, "managed": False, "mentionable": False, "flags": 0}
-    colors = {"primary_color": 0, "secondary_color": None, "tertiary_color": None}
-    return {"id": str(role), "name": "role", "permissions": permissions, "colors": colors, **look}
-
-
-def _now_iso() -> str:
-    return datetime.now(UTC).isoformat()

@@ -22,7 +22,8 @@ from storage.channels import ensure_channel
 from storage.consent import record_consent
 from storage.posted import posted_reply
 from tests.bots.support import VOICE, World, world
-from tests.fakes.discord_server import OPERATOR, FakeDiscord
+from tests.fakes.discord_objects import OPERATOR
+from tests.fakes.discord_server import FakeDiscord
 
 RunBot = Callable[[], AbstractAsyncContextManager[None]]
 

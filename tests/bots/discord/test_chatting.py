@@ -13,7 +13,7 @@ from tests.bots.discord.conftest import DiscordWorld
 from tests.bots.support import until
 from tests.fakes import discord_spec
 from tests.fakes.backend import Refuse, says
-from tests.fakes.discord_server import (
+from tests.fakes.discord_objects import (
     ADA,
     BEN,
     BOT,

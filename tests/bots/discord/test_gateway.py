@@ -12,7 +12,7 @@ from nocap.errors import ConfigurationError
 from storage.tables import Channel
 from tests.bots.discord.conftest import DiscordWorld
 from tests.bots.test_operations import end_a_run
-from tests.fakes.discord_server import ADA, BEN, DM, FAR, GENERAL, MOD, THREAD, Fault
+from tests.fakes.discord_objects import ADA, BEN, DM, FAR, GENERAL, MOD, THREAD, Fault
 
 POSTS = f"/channels/{GENERAL}/messages"
 

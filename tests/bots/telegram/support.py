@@ -15,7 +15,8 @@ from nocap.domain import ChannelKey, MemberKey, VoiceName
 from nocap.operators import BotOperators
 from nocap.settings import Settings, TelegramSettings
 from tests.bots.support import World
-from tests.fakes.telegram import Chat, FakeTelegram, Json, Person
+from tests.fakes.telegram import FakeTelegram
+from tests.fakes.telegram_objects import Chat, Json, Person
 
 TOKEN = "7:TEST"
 

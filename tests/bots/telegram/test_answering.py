@@ -14,7 +14,7 @@ from bots.telegram.answers import MOST_EDITS
 from bots.telegram.outbox import BUSY_PER_MINUTE
 from tests.bots.telegram.support import TelegramWorld
 from tests.fakes.backend import Refuse, echoes, says
-from tests.fakes.telegram import NOW, Json, buttons
+from tests.fakes.telegram_objects import NOW, Json, buttons
 
 SAID = "base speaking"
 

@@ -15,7 +15,7 @@ from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.tables import ConsentEvent, Message
 from tests.bots.support import START, VOICE
 from tests.bots.telegram.support import TelegramWorld
-from tests.fakes.telegram import Chat, buttons
+from tests.fakes.telegram_objects import Chat, buttons
 
 
 def collect(world: TelegramWorld, chat: Chat) -> None:

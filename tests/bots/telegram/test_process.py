@@ -12,7 +12,8 @@ import psutil
 from nocap.app import initialise
 from nocap.settings import load_settings
 from tests.fakes.backend import FakeBackend, serve
-from tests.fakes.telegram import FakeTelegram, buttons
+from tests.fakes.telegram import FakeTelegram
+from tests.fakes.telegram_objects import buttons
 
 MOST_RESIDENT_BYTES = 150 * 2**20
 

@@ -15,7 +15,7 @@ from storage.slang import TermFinding, upsert_candidates
 from storage.tables import AuditEvent, Channel, GateOutcome, Message, SlangTerm
 from tests.bots.support import START, VOICE
 from tests.bots.telegram.support import TelegramWorld
-from tests.fakes.telegram import Chat, Json, buttons
+from tests.fakes.telegram_objects import Chat, Json, buttons
 
 ONLY_MODERATORS = "Only this chat's moderators may do that."
 ONLY_OPERATORS = "Only the bot's operators may do that."

@@ -8,7 +8,7 @@ from bots import messages
 from nocap.domain import Vote
 from storage.tables import DuelVote, Feedback
 from tests.bots.telegram.support import TelegramWorld
-from tests.fakes.telegram import Json, buttons
+from tests.fakes.telegram_objects import Json, buttons
 
 
 def votes(world: TelegramWorld) -> list[tuple[str, str]]:

@@ -17,7 +17,8 @@ from tests.bots.support import START, World, free_port
 from tests.bots.telegram.support import TOKEN, TelegramWorld, telegram_world
 from tests.fakes import telegram_spec
 from tests.fakes.backend import echoes
-from tests.fakes.telegram import SECRET_HEADER, Fault, Json, button
+from tests.fakes.telegram import SECRET_HEADER
+from tests.fakes.telegram_objects import Fault, Json, button
 
 SAID = "base speaking"
 

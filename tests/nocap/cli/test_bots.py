@@ -20,7 +20,8 @@ from nocap.settings import InferenceSettings, load_settings
 from storage.crypto import Keyring
 from tests.bots.support import free_port, until, world
 from tests.fakes.backend import FakeBackend, serve
-from tests.fakes.discord_server import ADA, GENERAL, FakeDiscord, buttons
+from tests.fakes.discord_objects import ADA, GENERAL, buttons
+from tests.fakes.discord_server import FakeDiscord
 
 MOST_RESIDENT_BYTES = 150 * 2**20
 
