@@ -9,6 +9,7 @@ PostgreSQL is the one that the tests use; without it only SQLite is killed, and 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import secrets
 import sys
@@ -23,6 +24,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from benchmarks._report import Bar, publish
+from nocap.observability.logs import configure_logging
 from tests.faults.kill import Killer, Verdict
 
 SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
@@ -42,6 +44,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", dest="as_json")
     arguments = parser.parse_args()
+    configure_logging(logging.ERROR)
     points = QUICK_POINTS if arguments.quick else POINTS
     with postgres_database() as url:
         verdicts = [sqlite_kills(points * 3 // 4 if url else points, arguments.seed)]

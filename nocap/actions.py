@@ -40,7 +40,7 @@ from storage import audit, erasure, feedback, registry, runs, slang
 from storage.compliance import Compliance, compliance
 from storage.consent_audit import ConsentAudit, LedgerState, audit_consent, ledger_state
 from storage.database import Database
-from storage.eligibility import EligibilityQuery, eligible_messages
+from storage.eligibility import EligibilityQuery
 from storage.messages import ErasureReceipt
 from storage.registry import PointerMove
 from storage.slang import FadingTerm

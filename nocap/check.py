@@ -90,7 +90,9 @@ def _deployed(session: Session, settings: Settings) -> Finding:
             verify_registered(settings, adapter)
         except AdapterError as error:
             return problem("adapters", str(error), "roll back (`nocap rollback`), then restore it from a backup")
-    live = f"{len(names)} adapter{'s are' if len(names) != 1 else ' is'}" if names else "Only the base is"
+    if not names:
+        return ok("adapters", "Only the base is deployed.")
+    live = f"{len(names)} adapter{'s are' if len(names) != 1 else ' is'}"
     return ok("adapters", f"{live} deployed, and every file of them is what was registered.")
 
 

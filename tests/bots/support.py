@@ -195,9 +195,3 @@ def _empty_database() -> bytes:
             ensure_voice(session, VOICE, PROMPT, ["fr"], START)
         database.close()
         return file.read_bytes()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -215,15 +215,22 @@ class Killer:
             limits = RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
             conversation = Conversation(database, responder, self.settings, lambda: START, limits=limits)
 
+            answering = asyncio.Event()
+
             async def ask(member: str) -> str:
                 key = MessageKey(f"q-{member}")
                 turn = await conversation.turn(
                     Incoming("telegram", CHANNEL, MemberKey(member), key, "no cap?", START, Provenance.TERMINAL)
                 )
-                return "".join([piece async for piece in turn])
+                told = ""
+                async for piece in turn:
+                    told += piece
+                    answering.set()
+                return told
 
             asked = [asyncio.create_task(ask(member)) for member in members]
-            await asyncio.sleep(self._random.uniform(0.05, 0.35))
+            await answering.wait()
+            await asyncio.sleep(self._random.uniform(0, 0.2))
             self._kill(pid)
             texts = await asyncio.gather(*asked)
             return texts, b"nocap_router_moved_total{" in responder.metrics.exposition()

@@ -19,12 +19,13 @@ from tests.storage.community import ANA, GENZ, NOW, agree, message, open_channel
 ROWS = 12
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
-    """The URL and the key file of a database with a few texts."""
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]:
+    """The URL and the key file of a database with a few texts, of each kind in turn."""
     monkeypatch.setattr(rotation, "BATCH_ROWS", 5)
     key_file = tmp_path / "nocap.key"
-    url = f"sqlite:///{tmp_path / 'nocap.db'}"
+    is_file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'nocap.db'}" if is_file else request.getfixturevalue("postgres_database_url")
     database = Database.open(url, Keyring.create(key_file), create=True)
     with database.write() as session:
         registry.ensure_voice(session, GENZ, "Be a bot.", [], NOW)
@@ -43,15 +44,20 @@ def texts(url: str, key_file: Path) -> list[str]:
     return found
 
 
+def stored_bytes(url: str, key_file: Path) -> list[bytes]:
+    database = Database.open(url, Keyring.load(key_file))
+    with database.read() as session:
+        found = [bytes(data) for data in session.connection().execute(text("SELECT text FROM message")).scalars()]
+    database.close()
+    return found
+
+
 def test_every_text_is_under_the_new_key_and_the_old_one_opens_nothing(place: tuple[str, Path], tmp_path: Path) -> None:
     url, key_file = place
     before = Keyring.load(key_file)
     (tmp_path / "old.key").write_bytes(key_file.read_bytes())
     (tmp_path / "old.key").chmod(0o600)
-    database = Database.open(url, before)
-    with database.read() as session:
-        old_bytes = list(session.connection().execute(text("SELECT text FROM message")).scalars())
-    database.close()
+    old_bytes = stored_bytes(url, key_file)
     assert rotate(url, key_file) == ROWS
     after = Keyring.load(key_file)
     assert not after.is_rotating
@@ -85,11 +91,7 @@ def test_an_interrupted_rotation_reads_everything_and_goes_on(
         rotate(url, key_file)
     assert Keyring.load(key_file).is_rotating
     assert len(texts(url, key_file)) == ROWS
-    database = Database.open(url, Keyring.load(key_file))
-    with database.read() as session:
-        left_over = session.connection().execute(text("SELECT count(*) FROM message WHERE substr(text, 1, 1) = x'01'"))
-        remaining = left_over.scalar_one()
-    database.close()
+    remaining = sum(data.startswith(b"\x01") for data in stored_bytes(url, key_file))
     assert rotate(url, key_file) == remaining
     assert not Keyring.load(key_file).is_rotating
     assert len(texts(url, key_file)) == ROWS
