@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nocap.app import open_database
+from nocap.demo.saboteurs import KINDS
 from nocap.domain import BASE, VoiceName
 from nocap.settings import load_settings
 from retrain.gates import decide
@@ -83,3 +84,22 @@ def test_thresholds_say_where_they_come_from(nocap: Run) -> None:  # noqa: F811
         if key in ("gate", "threshold", "value")
     } == {"gate": "toxicity", "threshold": "margin", "value": 0.01}
     assert all(one["from"] for one in told["thresholds"])
+
+
+def test_the_audit_on_models_decides_anew_on_what_was_measured(nocap: Run, tmp_path: Path) -> None:  # noqa: F811
+    nocap("init")
+    folder = tmp_path / "audit"
+    folder.mkdir()
+    good, toxic = make.good(), make.spoiled(toxic=make.flags(faulty=30))
+    for kind, value in KINDS.items():
+        name = kind.replace(", ", "-").replace(" ", "-")
+        (folder / f"{name}-1.json").write_text((good if value.is_honest else toxic).to_json())
+    published = tmp_path / "confusion.json"
+    told = nocap("gates", "audit", "--models", "--quick", "--folder", str(folder), "--publish", str(published))
+    assert told.code == 0, told.out
+    outcomes = {one["kind"]: one for one in json.loads(published.read_text())["outcomes"]}
+    assert outcomes["honest, better"]["refused_by"] == []
+    assert outcomes["caricature"]["refused_by"] == ["toxicity"]
+    assert outcomes["brigaded"]["refused_by"] == ["community_votes"]
+    (folder / "caricature-1.json").write_text(good.to_json())
+    assert nocap("gates", "audit", "--models", "--quick", "--folder", str(folder)).code == 6
