@@ -230,7 +230,7 @@ class Killer:
 
             asked = [asyncio.create_task(ask(member)) for member in members]
             await answering.wait()
-            await asyncio.sleep(self._random.uniform(0, 0.2))
+            await asyncio.sleep(self._random.uniform(0, 0.7))
             self._kill(pid)
             texts = await asyncio.gather(*asked)
             return texts, b"nocap_router_moved_total{" in responder.metrics.exposition()

@@ -225,9 +225,9 @@ def rotate_again(settings: Settings, journal: Journal) -> None:
 
 
 def fake_backend() -> FakeBackend:
-    """One of several replicas that hold the same adapters; its answers take a quarter of a second."""
+    """One of several replicas that hold the same adapters; its answers take a second."""
     backend = FakeBackend(**{name: says(*ANSWER) for name in ADAPTERS})
-    backend.pause_seconds = 0.25 / len(ANSWER)
+    backend.pause_seconds = 1.0 / len(ANSWER)
     return backend
 
 
