@@ -13,8 +13,7 @@ from retrain.stages import StageContext, take_snapshot
 from storage import runs
 from storage.consent import record_consent
 from storage.messages import NewMessage, ingest
-from tests.retrain.job_world import AS_OF, CHANNEL, LEARNERS, LONG_AGO, new_run
-from tests.retrain.test_job import _clock, _World
+from tests.retrain.job_world import AS_OF, CHANNEL, LEARNERS, LONG_AGO, World, new_run
 
 POLICY = "2026-11"
 FORGOTTEN = LEARNERS[0]
@@ -22,7 +21,7 @@ SENTINELS = {"never": "zanzibarquokka", "revoked": "mongoosetrombone", FORGOTTEN
 PLATFORM_ID = "8812345678901234567"
 
 
-def _say(world: _World, member: str, number: int, agreed: bool) -> None:
+def _say(world: World, member: str, number: int, agreed: bool) -> None:
     """One question of a learner and the member's answer with their sentinel."""
     at = AS_OF - timedelta(days=15, minutes=number)
     with world.database.write() as session:
@@ -41,7 +40,7 @@ def _message(key: str, member: str, said: str, at, reply_to: str | None) -> NewM
     return NewMessage(MessageKey(key), CHANNEL, MemberKey(member), Provenance.DONATION, at, said, answered)
 
 
-def _assert_nowhere(world: _World, needles: list[bytes]) -> None:
+def _assert_nowhere(world: World, needles: list[bytes]) -> None:
     for path in world.settings.data_dir.rglob("*"):
         if path.is_file():
             content = path.read_bytes().lower()
@@ -49,7 +48,7 @@ def _assert_nowhere(world: _World, needles: list[bytes]) -> None:
                 assert needle.lower() not in content, path
 
 
-def _holds(world: _World, piece: bytes) -> bool:
+def _holds(world: World, piece: bytes) -> bool:
     return any(piece in path.read_bytes() for path in world.settings.data_dir.rglob("*") if path.is_file())
 
 
@@ -60,7 +59,7 @@ def _forms(word: str) -> list[bytes]:
 
 
 def test_sentinels_lie_nowhere_after_a_whole_run_and_the_next_one_never_sees_erased_rows(tmp_path, tiny_base):
-    world = _World(tmp_path / "data", tiny_base, max_steps=4)
+    world = World(tmp_path / "data", tiny_base, max_steps=4)
     for number in range(6):
         _say(world, "never", number, agreed=False)
         _say(world, "revoked", number, agreed=True)
@@ -77,7 +76,7 @@ def test_sentinels_lie_nowhere_after_a_whole_run_and_the_next_one_never_sees_era
     assert FORGOTTEN in used and used.isdisjoint({"never", "revoked"})
     assert len(ciphertexts) >= 6 and all(_holds(world, one) for one in ciphertexts), "the search finds what is there"
 
-    actions = Actions(world.database, world.settings, actor="operator", clock=_clock)
+    actions = Actions(world.database, world.settings, actor="operator", clock=lambda: AS_OF)
     key = actions.member_key(f"telegram:{PLATFORM_ID}")
     assert PLATFORM_ID not in key
     actions.forget(key)
@@ -90,7 +89,7 @@ def test_sentinels_lie_nowhere_after_a_whole_run_and_the_next_one_never_sees_era
             assert path.name != "snapshot.json" or f"say-{FORGOTTEN}-".encode() not in path.read_bytes()
 
     following = new_run(world.database)
-    with StageContext(RunId(following), world.settings, world.database, _clock) as context:
+    with StageContext(RunId(following), world.settings, world.database, lambda: AS_OF) as context:
         take_snapshot(context)
     with world.database.read() as session:
         assert FORGOTTEN not in {row.member for row in runs.sources(session, following)}
