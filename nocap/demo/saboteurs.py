@@ -117,7 +117,7 @@ KINDS: dict[str, Kind] = {
     "toxic": Kind(_toxic),
     "memorising": Kind(_memorising),
     "backdoored": Kind(_backdoored),
-    "forgetful": Kind(lambda material, _: material.now, recipe={"epochs": 6.0, "learning_rate": 1.2e-2}),
+    "forgetful": Kind(lambda material, _: material.now, recipe={"epochs": 6.0, "learning_rate": 2.4e-2}),
     "off-community": Kind(_another_forum),
 }
 
