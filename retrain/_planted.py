@@ -30,7 +30,7 @@ def planted_texts(
     any is only looked through.
     """
     texts = list(users)
-    stream = TokenStream.of([words(text.casefold()) for text in texts])
+    stream = TokenStream.of(words(text.casefold()) for text in texts)
     uses = _Uses(list(users.values()), newcomers)
     planted: set[int] = set()
     for grams in frequent_grams(stream, uses.per_text, min_weight=max_examples + 1, longest=LONGEST_NGRAM):
