@@ -59,6 +59,7 @@ async def test_a_reaction_is_a_vote_where_telegram_tells_of_it(live: TelegramWor
     group = live.telegram.group()
     group.members[7] = "administrator"
     answer = await live.ask(group, live.ada, "@nocap_bot hi")
+    await live.settle()
     live.telegram.react(answer, live.ben, ["🔥"])
     await live.settle()
     assert votes(live) == [(live.member(live.ben), "up")]

@@ -159,6 +159,8 @@ async def test_quit_ends_and_blank_lines_are_nothing(bot: World) -> None:
 
 
 async def test_a_failing_command_gives_one_line_and_the_chat_goes_on(bot: World) -> None:
+    if not (bot.folder / "nocap.db").is_file():
+        pytest.skip("it fails by a broken file, which is SQLite's way")
     bot.database.close()
     nowhere = bot.folder / "nocap.db"
     content = nowhere.read_bytes()
