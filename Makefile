@@ -12,7 +12,7 @@ help:  ## This list.
 demo: .venv/run.stamp  ## Eight simulated weeks: chat, retrain, gate, promote, roll back (8 to 12 minutes).
 	.venv/bin/nocap --data-dir data demo run
 
-test: .venv/dev.stamp  ## The test suite (at most 10 minutes on 2 cores).
+test: .venv/dev.stamp  ## The test suite (10 to 20 minutes on 2 cores).
 	.venv/bin/python -m pytest
 
 lint: .venv/dev.stamp  ## ruff, mypy and the import contracts.
