@@ -8,9 +8,11 @@ from pathlib import Path
 from sqlmodel import col, func, select
 
 from nocap.demo.community import LEAKED_NUMBER, PAYLOAD, REVOKING_WEEK, Community, Role
+from nocap.demo.slang_life import TERMS
 from nocap.demo.world import World
 from nocap.domain import MemberKey
 from nocap.settings import Settings
+from nocap.text.lexicon import Lexicon
 from storage.runs import adapters_trained_on
 from storage.tables import Message
 
@@ -56,8 +58,12 @@ def base_parameters(settings: Settings) -> int:
 
 
 def _sentinels(community: Community) -> list[bytes]:
-    """Whole messages that nobody but their member wrote, the poison's payload and the leaked number."""
-    texts = {message.text for message in community.week(1) if message.reply_to and len(message.text) > 60}
+    """Whole messages that nobody but their member wrote, the poison's payload and the leaked number.
+
+    Each holds the community's slang: plain ones ("That sounds scary. …") the base says by itself, in samples too.
+    """
+    slang = Lexicon([term.text for term in TERMS if term.is_slang])
+    texts = {one.text for one in community.week(1) if one.reply_to and len(one.text) > 60 and slang.count(one.text)}
     return [text.encode() for text in sorted(texts)[:200]] + [PAYLOAD.encode(), LEAKED_NUMBER.encode()]
 
 
