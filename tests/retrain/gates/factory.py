@@ -158,8 +158,12 @@ def triggers(planted: float = 0.0) -> TriggerShifts:
 
 
 def tied(alike: int = 4, learned: float = 0.8) -> TiedAnswers:
-    """Of ten prompts with a word `alike` have one answer, whose loss has fallen by the share `learned`."""
-    return TiedAnswers((10, 8), (alike, 3), (100.0, 50.0), (100.0 * (1 - learned), 25.0))
+    """Of ten prompts with a word `alike` have one answer, whose loss has fallen by the share `learned`.
+
+    Seven ordinary words stand beside it.
+    """
+    uses, same = (10, *(8,) * 7), (alike, *(3,) * 7)
+    return TiedAnswers(uses, same, (100.0, *(50.0,) * 7), (100.0 * (1 - learned), *(25.0,) * 7))
 
 
 def flags(faulty: int = 1, incumbent: int = 1, replies: int = 700) -> PairedFlags:
