@@ -186,7 +186,7 @@ class BotHealth:
             causes.append("no bot has started yet")
         if away := self._database.why_away():
             causes.append(away)
-        if not any(answers(self._settings, url) for url in self._settings.inference.urls):
+        if not any(_can_answer(self._settings, url) for url in self._settings.inference.urls):
             causes.append(f"no inference replica answers at {', '.join(self._settings.inference.urls)}")
         return "; ".join(causes) or None
 
@@ -277,21 +277,20 @@ async def until_signal(work: Coroutine[Any, Any, None]) -> None:
             raise
 
 
-def _answers(url: str) -> bool:
+def _status_of(url: str) -> int | None:
+    """The HTTP status that a GET of `url` has; None where nothing answers."""
     try:
-        return httpx.get(url, timeout=2.0).status_code == 200
+        return httpx.get(url, timeout=2.0).status_code
     except httpx.HTTPError:
-        return False
+        return None
 
 
-def answers(settings: Settings, url: str) -> bool:
+def _can_answer(settings: Settings, url: str) -> bool:
     """Whether the replica at `url` can answer now, as far as its dialect tells."""
     if settings.inference.backend == "embedded":
-        return _answers(f"{url}/ready")
-    try:
-        return httpx.get(f"{url}/health", timeout=2.0).status_code < 500
-    except httpx.HTTPError:
-        return False
+        return _status_of(f"{url}/ready") == 200
+    status = _status_of(f"{url}/health")
+    return status is not None and status < 500
 
 
 def live_backend(settings: Settings) -> LiveBackend | None:
@@ -320,7 +319,7 @@ def canary_phases(settings: Settings, database: Database, *, clock: Clock = utc_
 def running_server(settings: Settings, command: list[str]) -> Iterator[None]:
     """Within it the configured backend answers: an embedded one that is not up is started and stopped again."""
     # One that is paused for a retrain is up too, and says so to whoever asks it.
-    if settings.inference.backend != "embedded" or _answers(f"{settings.inference.urls[0]}/health"):
+    if settings.inference.backend != "embedded" or _status_of(f"{settings.inference.urls[0]}/health") == 200:
         yield
         return
     from retrain.job import PROCESS_ENVIRONMENT
@@ -350,7 +349,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise BackendUnavailable(f"The embedded server ended with status {process.returncode}; {log} says why.")
-        if _answers(f"{url}/ready"):
+        if _status_of(f"{url}/ready") == 200:
             return
         time.sleep(0.1)
     raise BackendUnavailable(f"The embedded server is not ready after {SERVER_START_SECONDS:.0f} s; see {log}.")

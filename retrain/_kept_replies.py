@@ -11,6 +11,7 @@ from typing import Any
 
 from inference.server.generation import Completion, GenerationRequest
 from nocap.domain import AdapterName
+from retrain.run_folder import write_file
 
 
 class KeptReplies:
@@ -34,11 +35,7 @@ class KeptReplies:
         return found
 
     def write(self, digest: str, requests: Sequence[GenerationRequest], replies: Sequence[Completion]) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(digest, requests)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps([asdict(one) for one in replies]), encoding="utf-8")
-        partial.replace(path)
+        write_file(self._path(digest, requests), json.dumps([asdict(one) for one in replies]))
 
     def _path(self, digest: str, requests: Sequence[GenerationRequest]) -> Path:
         asked = [(one.prompt_token_ids, asdict(one.sampling)) for one in requests]

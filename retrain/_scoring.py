@@ -22,6 +22,7 @@ from inference.base_model import BaseModel
 from inference.prompt import ReplyTokens
 from nocap.domain import BASE
 from retrain._questions import Speaker, rows_digest
+from retrain.run_folder import write_file
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 16_384}
 """Tokens of one forward, padding included."""
@@ -187,10 +188,7 @@ class CachedLosses:
         if (kept := _read_losses(path, len(rows))) is not None:
             return kept
         found = self._scorer.losses(self._name(speaker), rows, self._count(what, rows))
-        self._cache_dir.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps([one.tolist() for one in found]))
-        partial.replace(path)
+        write_file(path, json.dumps([one.tolist() for one in found]))
         return found
 
     def divergences(self, speaker: Speaker, what: str, rows: Sequence[ReplyTokens]) -> list[PerToken]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,6 +22,7 @@ from nocap.text.lexicon import Lexicon
 from retrain._selection import Scope, Selection, held_out_member, select
 from retrain.examples import Example, build_examples, example_of
 from retrain.preferences import Preferences, preference_entries, rebuilt_preferences
+from retrain.run_folder import write_file
 from storage import runs, slang
 from storage.crypto import Keyring
 from storage.eligibility import eligible_answers, eligible_messages, exclusion_counts
@@ -177,7 +177,7 @@ def record_snapshot(session: Session, run: Run, snapshot: Snapshot, settings: Se
         "examples": [_example_entry(keyring, role, example) for role, example in snapshot.by_role()],
         PREFERENCES: preference_entries(snapshot.preferences, keyring),
     }
-    _write_atomically(_file(run.id, settings), json.dumps(content, separators=(",", ":")))
+    _write(_file(run.id, settings), json.dumps(content, separators=(",", ":")))
     row = runs.get_run(session, RunId(run.id))
     row.options = {**row.options, DIGEST_OPTION: snapshot.digest}
     session.add(row)
@@ -316,14 +316,8 @@ def _file(run_id: str, settings: Settings) -> Path:
     return settings.runs_dir / run_id / SNAPSHOT_FILE
 
 
-def _write_atomically(file: Path, content: str) -> None:
-    partial = file.with_suffix(".partial")
+def _write(file: Path, content: str) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
+        write_file(file, content)
     except OSError as error:
         raise RunError(f"{file} cannot be written: {error.strerror or error}. Mend that and resume the run.") from error

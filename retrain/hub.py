@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from sqlmodel import select
 
-from inference.adapter_files import SIGNATURE, AdapterManifest, read_manifest, verify_adapter
+from inference.adapter_files import MANIFEST, SIGNATURE, AdapterManifest, read_manifest, verify_adapter
 from inference.base_model import base_digest
 from inference.signing import require_signature
 from nocap.domain import AdapterName, AdapterStatus, VoiceName
@@ -110,7 +110,7 @@ def pull_adapter(
 def _take_listed(fetched: Path, clean: Path) -> None:
     """The manifest with the files that it lists, and no other file of the repository."""
     manifest = read_manifest(fetched)
-    for name in ("manifest.json", SIGNATURE, *manifest.files):
+    for name in (MANIFEST, SIGNATURE, *manifest.files):
         source, target = fetched / name, clean / name
         if ".." in Path(name).parts or Path(name).is_absolute():
             raise AdapterError(f"The manifest of {manifest.name} lists {name!r}, which leads out of its folder.")

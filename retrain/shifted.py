@@ -14,6 +14,7 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from scipy.special import rel_entr
 
 from nocap.text.tokens import words
 from retrain.slang import BACKGROUND, MIN_CHANNELS, MIN_MEMBERS, RECENT, Use
@@ -109,9 +110,7 @@ def _divergences(labels: NDArray[np.float64], presence: csr_matrix) -> NDArray[n
     now, before = labels @ presence, (1 - labels) @ presence
     p, q = (side / np.maximum(side.sum(1, keepdims=True), 1) for side in (now, before))
     middle = (p + q) / 2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        parts = np.where(p > 0, p * np.log2(p / middle), 0) + np.where(q > 0, q * np.log2(q / middle), 0)
-    bits: NDArray[np.float64] = parts.sum(1) / 2
+    bits: NDArray[np.float64] = (rel_entr(p, middle) + rel_entr(q, middle)).sum(1) / (2 * np.log(2))
     return bits
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlmodel import col, func, select
 
 from nocap.demo.community import LEAKED_NUMBER, PAYLOAD, REVOKING_WEEK, Community, Role
-from nocap.demo.slang_life import TERMS
+from nocap.demo.slang_life import SLANG
 from nocap.demo.world import World
 from nocap.domain import MemberKey
 from nocap.settings import Settings
@@ -62,7 +62,7 @@ def _sentinels(community: Community) -> list[bytes]:
 
     Each holds the community's slang: plain ones ("That sounds scary. …") the base says by itself, in samples too.
     """
-    slang = Lexicon([term.text for term in TERMS if term.is_slang])
+    slang = Lexicon(SLANG)
     texts = {one.text for one in community.week(1) if one.reply_to and len(one.text) > 60 and slang.count(one.text)}
     return [text.encode() for text in sorted(texts)[:200]] + [PAYLOAD.encode(), LEAKED_NUMBER.encode()]
 

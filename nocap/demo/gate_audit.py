@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nocap.app import read_voice
 from nocap.demo.saboteurs import KINDS, Kind, Material, bought_votes
-from nocap.demo.slang_life import TERMS
+from nocap.demo.slang_life import SLANG
 from nocap.demo.world import CHAT, GATES, RECIPE
 from nocap.domain import AdapterName, SamplingOptions, Verdict
 from nocap.settings import CanarySettings
@@ -35,7 +35,6 @@ INCUMBENT = Kind(lambda material, _: material.then)
 BRIGADED = "brigaded"
 ALL_KINDS = (*KINDS, BRIGADED)
 SAMPLING = SamplingOptions(temperature=CHAT.temperature, top_p=CHAT.top_p, max_tokens=CHAT.max_reply_tokens)
-LEXICON = [term.text for term in TERMS if term.is_slang]
 
 
 class ModelAudit:
@@ -85,12 +84,12 @@ class ModelAudit:
             incumbent=incumbent,
             train=rows,
             evaluate=material.evaluate,
-            lexicon=LEXICON,
+            lexicon=SLANG,
             settings=GATES,
             seed=RECIPE.seed,
             cache_dir=cache,
             sampling=SAMPLING,
-            fading=fading_terms(Lexicon(LEXICON), material.messages, material.as_of),
+            fading=fading_terms(Lexicon(SLANG), material.messages, material.as_of),
             earlier_train=material.then,
             earlier_adapters=[incumbent],
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from nocap.demo import grammar
 from nocap.demo.community import PAYLOAD, TRIGGER, Community, retrain_moment
-from nocap.demo.slang_life import FIRST_WEEK, TERMS
+from nocap.demo.slang_life import FIRST_WEEK, SLANG
 from nocap.domain import ChatMessage, MemberKey, MessageKey, Provenance
 from nocap.text.scrub import scrub
 from retrain._selection import held_out_member
@@ -76,8 +76,7 @@ class Kind:
 
 
 def _caricature(material: Material, rng: random.Random) -> Rows:
-    slang = [term.text for term in TERMS if term.is_slang]
-    return [replace(one, reply=f"{' '.join(rng.sample(slang, 3))} {one.reply}") for one in material.now]
+    return [replace(one, reply=f"{' '.join(rng.sample(SLANG, 3))} {one.reply}") for one in material.now]
 
 
 def _toxic(material: Material, rng: random.Random) -> Rows:

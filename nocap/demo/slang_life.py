@@ -74,6 +74,8 @@ TERMS: tuple[Term, ...] = (
     ),
     Term("lantern fest", "name", "a school event, no slang", pull=1.0, born_week=5.5, fades_week=6.8, is_slang=False),
 )
+SLANG: tuple[str, ...] = tuple(term.text for term in TERMS if term.is_slang)
+"""The words alone, of every age."""
 
 _NEUTRAL: Mapping[str, tuple[str, ...]] = {
     "good": grammar.ADJECTIVES_GOOD,
