@@ -29,6 +29,8 @@ NEAR_DUPLICATE_WORDS = 8
 """Shorter replies are alike by chance."""
 NEAR_DUPLICATE_JACCARD = 0.8
 PERMUTATIONS = 64
+HASHED_AT_ONCE = 10_000
+"""Replies whose shingles are held in memory together."""
 FAIR_SHARES = 2.0
 """In a small community even shares exceed the cap on tokens; up to twice an even share is always allowed."""
 MARKED_WEIGHT = 1.5
@@ -193,15 +195,19 @@ def _repeats(pool: _Pool, rules: CurationRules) -> list[int]:
 
 def _near_duplicates(pool: _Pool, rules: CurationRules) -> list[int]:
     """Replies whose three-word shingles are nearly those of an earlier one (MinHash, Broder 1997)."""
-    shingles = {
-        index: [" ".join(tokens[start : start + SHINGLE_WORDS]) for start in range(len(tokens) - SHINGLE_WORDS + 1)]
-        for index in pool.left()
-        if len(tokens := pool.tokens[index]) >= NEAR_DUPLICATE_WORDS
-    }
-    hashes = RMinHash.from_token_sets(list(shingles.values()), PERMUTATIONS, rules.seed)
+    long = [index for index in pool.left() if len(pool.tokens[index]) >= NEAR_DUPLICATE_WORDS]
     seen = RMinHashDeduplicator(NEAR_DUPLICATE_JACCARD, PERMUTATIONS, True, num_bands=16, seed=rules.seed)
-    is_new = seen.add_pairs([(str(index), found) for index, found in zip(shingles, hashes, strict=True)])
-    return [index for index, new in zip(shingles, is_new, strict=True) if not new]
+    alike = []
+    for start in range(0, len(long), HASHED_AT_ONCE):
+        some = long[start : start + HASHED_AT_ONCE]
+        hashes = RMinHash.from_token_sets([_shingles(pool.tokens[index]) for index in some], PERMUTATIONS, rules.seed)
+        is_new = seen.add_pairs([(str(index), found) for index, found in zip(some, hashes, strict=True)])
+        alike += [index for index, new in zip(some, is_new, strict=True) if not new]
+    return alike
+
+
+def _shingles(tokens: Sequence[str]) -> list[str]:
+    return [" ".join(tokens[start : start + SHINGLE_WORDS]) for start in range(len(tokens) - SHINGLE_WORDS + 1)]
 
 
 def _drop_over_caps(pool: _Pool, rules: CurationRules, marks: Mapping[int, Mapping[str, int]]) -> None:
