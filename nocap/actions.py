@@ -306,11 +306,16 @@ class Actions:
         with self._database.read() as session:
             return audit_consent(session, self._settings.policy_version)
 
-    def canary(self, name: AdapterName, share: float, backend: Backend | None) -> None:
-        """Tries an adapter out in a share of the channels. Raises NotPermitted where its gates did not pass."""
+    def canary(self, name: AdapterName, share: float, backend: Backend | None, voice: VoiceName | None = None) -> None:
+        """Tries an adapter out in a share of its voice's channels.
+
+        Raises InputError where it is not of `voice`, NotPermitted where its gates did not pass.
+        """
         with self._database.read() as session:
             adapter = registry.get_adapter(session, name)
             verdicts = [row.verdict for row in runs.gate_results(session, adapter.run_id)] if adapter.run_id else []
+        if voice and adapter.voice != voice:
+            raise InputError(f"{name} is an adapter of the voice {adapter.voice}, not of {voice}; leave `--voice` out.")
         if not verdicts or any(verdict != Verdict.PASS for verdict in verdicts):
             raise NotPermitted(f"The gates did not pass {name}, so it is not tried on members; read its report.")
         start_canary(self._database, backend, self._settings, name, share, actor=self._actor, at=self._clock())

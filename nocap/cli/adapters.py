@@ -12,7 +12,7 @@ import typer
 from nocap.cli.context import VoiceOption, invocation
 from nocap.cli.output import AsJson, print_fields, print_json, print_table
 from nocap.cli.output import show as show_cell
-from nocap.domain import AdapterName, AdapterStatus, RunId
+from nocap.domain import AdapterName, AdapterStatus, RunId, VoiceName
 
 if TYPE_CHECKING:
     from storage.compliance import Basis
@@ -204,7 +204,8 @@ def canary(
         call.actions.end_canary(call.voice(voice))
         typer.echo("The live adapter answers everywhere.")
         return
-    call.actions.canary(AdapterName(adapter), share, live_backend(call.settings))
+    of_voice = VoiceName(voice) if voice else None
+    call.actions.canary(AdapterName(adapter), share, live_backend(call.settings), of_voice)
     typer.echo(f"{adapter} answers in {share:.0%} of the channels.")
 
 

@@ -123,6 +123,7 @@ def test_a_canary_answers_in_its_share_until_it_is_ended(nocap: Run, tmp_path: P
         (("genz-v3",), 7, "gates did not pass genz-v3"),
         (("genz-v1",), 7, "gates did not pass genz-v1"),
         (("genz-v9",), 4, "genz-v9"),
+        (("genz-v2", "--voice", "gaming"), 2, "an adapter of the voice genz, not of gaming"),
     ],
 )
 def test_what_may_not_be_tried_on_members_is_refused_and_nothing_moves(
