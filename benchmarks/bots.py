@@ -1,8 +1,9 @@
 """What the bots cost: `nocap bots` as it is installed, between platforms that talk and a backend that answers at once.
 
-One process runs the bots; this one plays the platforms (wire-level fakes on loopback), their members and the
-backend, and measures from a member's message to the request that answers it, the way through the fakes included.
-Nothing of the bots is replaced: only settings point them here and lift the rate limits.
+A process for each platform runs the bots, this one plays the platforms (wire-level fakes on loopback) and their
+members, another the backend; they share the machine's cores as they like. Measured is from a member's message to the
+request that answers it, the way through the fakes included. Nothing of the bots is replaced: only settings point them
+here and lift the rate limits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import signal
 import statistics
 import subprocess
@@ -57,7 +57,7 @@ BARS = {
     "messages_lost": Bar(0),
     "messages_answered_twice": Bar(0),
     "memory_growth_share": Bar(0.05),
-    "memory_peak_mib": Bar(150.0),
+    "memory_of_the_largest_process_mib": Bar(150.0),
     "torch_libraries_mapped": Bar(0),
 }
 
@@ -210,44 +210,38 @@ def write_installation(folder: Path, backend_port: int, platforms: Sequence[Plat
 _LIMITS = ("turns_per_minute", "channel_turns_per_minute", "total_turns_per_minute")
 
 
-class BotProcess:
-    """`nocap bots` in a process of its own."""
+class BotProcesses:
+    """`nocap bots` as it is started: its supervisor and a process for each platform."""
 
-    def __init__(self, settings: Path, core: int | None) -> None:
+    def __init__(self, settings: Path) -> None:
         self._log = (settings.parent / "bots.log").open("wb")
         command = [sys.executable, "-m", "nocap.cli", "--settings", str(settings), "bots"]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        if core is not None:
-            os.sched_setaffinity(self._process.pid, {core})
 
     @property
-    def resident_mib(self) -> float:
-        return float(psutil.Process(self._process.pid).memory_info().rss / 2**20)
+    def _all(self) -> list[psutil.Process]:
+        process = psutil.Process(self._process.pid)
+        return [process, *process.children(recursive=True)]
+
+    @property
+    def resident_mib(self) -> list[float]:
+        """Of each process."""
+        return [one.memory_info().rss / 2**20 for one in self._all]
 
     @property
     def cpu_seconds(self) -> float:
-        times = psutil.Process(self._process.pid).cpu_times()
-        return float(times.user + times.system)
+        return float(sum(sum(one.cpu_times()[:2]) for one in self._all))
 
     def mapped(self, word: str) -> int:
-        """How many libraries with `word` in their path the process has loaded."""
-        maps = Path(f"/proc/{self._process.pid}/maps").read_text(encoding="utf-8")
-        return len({line.split()[-1] for line in maps.splitlines() if word in line})
+        """How many libraries with `word` in their path the processes have loaded."""
+        maps = [Path(f"/proc/{one.pid}/maps").read_text(encoding="utf-8") for one in self._all]
+        return len({line.split()[-1] for text in maps for line in text.splitlines() if word in line})
 
     async def stop(self) -> None:
         """While the fakes go on: a bot that stops finishes what it has begun."""
         self._process.send_signal(signal.SIGTERM)
         await asyncio.to_thread(self._process.wait, 30)
         self._log.close()
-
-
-def _core_to_itself() -> int | None:
-    """Keeps this process, and the backend that it starts, off one core: the bots' own; None where there is only one."""
-    *ours, theirs = sorted(os.sched_getaffinity(0))
-    if not ours:
-        return None
-    os.sched_setaffinity(0, ours)
-    return theirs
 
 
 async def talk(platforms: Sequence[Platform], per_second: float, count: int) -> float:
@@ -266,7 +260,6 @@ async def talk(platforms: Sequence[Platform], per_second: float, count: int) -> 
 
 
 async def measure(folder: Path, *, names: Sequence[str], quick: bool) -> dict[str, float]:
-    core = _core_to_itself()
     async with AsyncExitStack() as stack:
         backend = await stack.enter_async_context(talking_backend(PIECES))
         platforms: list[Platform] = []
@@ -274,14 +267,14 @@ async def measure(folder: Path, *, names: Sequence[str], quick: bool) -> dict[st
             platforms.append(TelegramPlatform(await stack.enter_async_context(FakeTelegram())))
         if "discord" in names:
             platforms.append(DiscordPlatform(await stack.enter_async_context(FakeDiscord())))
-        process = BotProcess(write_installation(folder, backend, platforms), core)
+        process = BotProcesses(write_installation(folder, backend, platforms))
         stack.push_async_callback(process.stop)
         for platform in platforms:
             await platform.wait_for_bot()
         return await _phases(platforms, process, quick=quick)
 
 
-async def _phases(platforms: Sequence[Platform], process: BotProcess, *, quick: bool) -> dict[str, float]:
+async def _phases(platforms: Sequence[Platform], process: BotProcesses, *, quick: bool) -> dict[str, float]:
     steady = STEADY_PER_SECOND * len(platforms)
     full = FULL_PER_SECOND * len(platforms) / 2
     await talk(platforms, steady / 2, WARM_UP)
@@ -307,9 +300,10 @@ async def _phases(platforms: Sequence[Platform], process: BotProcess, *, quick: 
         "messages": _said(platforms),
         "messages_lost": sum(one.meter.lost for one in platforms),
         "messages_answered_twice": sum(one.meter.twice for one in platforms),
-        "memory_first_mib": before,
-        "memory_peak_mib": max(before, after),
-        "memory_growth_share": after / before - 1,
+        "memory_first_mib": sum(before),
+        "memory_last_mib": sum(after),
+        "memory_growth_share": sum(after) / sum(before) - 1,
+        "memory_of_the_largest_process_mib": max(*before, *after),
         "torch_libraries_mapped": process.mapped("/torch/"),
     }
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 import tomllib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -141,8 +141,13 @@ class BotPlan:
     run: RunBot
 
 
-def has_bots(settings: Settings) -> bool:
-    return any(section.token or section.voices for section in (settings.discord, settings.telegram))
+def bot_platforms(settings: Settings) -> list[str]:
+    """The platforms on which some bot has a token."""
+    sections: dict[str, DiscordSettings | TelegramSettings] = {
+        "discord": settings.discord,
+        "telegram": settings.telegram,
+    }
+    return [name for name, section in sections.items() if section.token or section.voices]
 
 
 def starts_runs(settings: Settings) -> bool:
@@ -151,14 +156,14 @@ def starts_runs(settings: Settings) -> bool:
     return any(one.schedule or one.after_new_rows is not None or one.after_drift is not None for one in own)
 
 
-def configured_bots(settings: Settings) -> list[BotPlan]:
-    """Every bot that has a token; a platform's library is imported only where it has one."""
+def configured_bots(settings: Settings, platforms: Collection[str]) -> list[BotPlan]:
+    """Every bot that has a token on one of these platforms; only their libraries are imported."""
     plans = []
-    if settings.discord.token or settings.discord.voices:
+    if "discord" in platforms:
         from bots.discord.bot import run_discord
 
         plans += _plans("discord", settings, settings.discord, run_discord)
-    if settings.telegram.token or settings.telegram.voices:
+    if "telegram" in platforms:
         from bots.telegram.bot import run_telegram
 
         plans += _plans("telegram", settings, settings.telegram, run_telegram)
@@ -192,13 +197,18 @@ class BotHealth:
 
 
 async def run_bots(
-    settings: Settings, database: Database, *, clock: Clock = utc_now, health: BotHealth | None = None
+    settings: Settings,
+    database: Database,
+    platforms: Collection[str],
+    *,
+    clock: Clock = utc_now,
+    health: BotHealth | None = None,
 ) -> None:
-    """Runs every configured bot until cancelled; one that cannot go on leaves the others alone.
+    """Runs every bot configured for these platforms until cancelled; one that cannot go on leaves the others alone.
 
     Raises ConfigurationError where none is configured or every one of them is refused for good.
     """
-    plans = configured_bots(settings)
+    plans = configured_bots(settings, platforms)
     if not plans:
         raise ConfigurationError("No bot is configured; set `discord.token` or `telegram.token` (docs/bots.md).")
     operators = BotOperators(database, settings, clock, lambda: live_backend(settings))

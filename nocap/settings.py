@@ -339,7 +339,7 @@ class MetricsSettings(Section):
     schedule_port: int | None = 8652
     """The scheduler's, with the installation's figures too; none serves nothing. The server has its own (8651)."""
     bots_port: int | None = 8653
-    """The bots'."""
+    """The bots'. With both platforms, their processes take the next two ports on loopback."""
 
 
 class Settings(BaseSettings):

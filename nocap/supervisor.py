@@ -6,7 +6,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -23,13 +23,18 @@ class Child:
 
     name: str
     command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+    """None means this process's own."""
+    final_status: int | None = None
+    """The exit status after which it is not started again."""
+    is_final: bool = False
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     pause_seconds: float = FIRST_PAUSE_SECONDS
     start_at: float = 0.0
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command)
+        self.process = subprocess.Popen(self.command, env=self.environment)
         self.started_at = time.monotonic()
 
     def note_death(self) -> None:
@@ -42,10 +47,13 @@ class Child:
 
 
 def supervise(children: Sequence[Child], say: Callable[[str], None], *, poll_seconds: float = 0.2) -> None:
-    """Runs the children until SIGTERM or SIGINT, then stops them, the last started first; returns when all ended."""
+    """Runs the children until SIGTERM or SIGINT, then stops them, the last started first; returns when all ended.
+
+    It also returns once every child has ended with its final status.
+    """
     with stopped_by_signal() as stopping:
         try:
-            while not stopping.is_set():
+            while not (stopping.is_set() or all(child.is_final for child in children)):
                 for child in children:
                     _look_after(child, say)
                 stopping.wait(poll_seconds)
@@ -66,11 +74,18 @@ def stopped_by_signal() -> Iterator[threading.Event]:
 
 
 def _look_after(child: Child, say: Callable[[str], None]) -> None:
+    if child.is_final:
+        return
     if child.process is None:
         if time.monotonic() >= child.start_at:
             child.start()
             say(f"{child.name}: started")
-    elif (status := child.process.poll()) is not None:
+    elif (status := child.process.poll()) is None:
+        return
+    elif status == child.final_status:
+        child.is_final = True
+        say(f"{child.name}: ended with status {status}, does not start again")
+    else:
         child.note_death()
         say(f"{child.name}: ended with status {status}, starts again in {child.pause_seconds:.0f} s")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,18 +49,31 @@ def serve(context: typer.Context) -> None:
     run_server(call.settings, tokens, preload=deployed_adapters(call.database))
 
 
-def bots(context: typer.Context) -> None:
+def bots(
+    context: typer.Context,
+    platform: Annotated[
+        Literal["discord", "telegram"] | None,
+        typer.Option("--platform", help="Only discord or telegram; default all, in a process each."),
+    ] = None,
+) -> None:
     """Run the Discord and Telegram bots that have a token, until SIGTERM or Ctrl-C."""
     import asyncio
 
-    from nocap.app import BotHealth, run_bots, until_signal
+    from nocap.app import BotHealth, bot_platforms, run_bots, until_signal
     from nocap.observability.server import status_server
+    from nocap.platforms import run_platforms
 
-    sys.setswitchinterval(SWITCH_SECONDS)
     call = invocation(context)
-    metrics, health = call.settings.metrics, BotHealth(call.settings, call.database)
+    metrics = call.settings.metrics
+    platforms = [name for name in bot_platforms(call.settings) if platform in (None, name)]
+    if len(platforms) > 1:
+        call.database.close()  # opened all the same: what is wrong with it is said once, at the start
+        run_platforms(platforms, [*call.command(), "bots"], metrics, _say_on_stderr)
+        return
+    sys.setswitchinterval(SWITCH_SECONDS)
+    health = BotHealth(call.settings, call.database)
     with status_server(metrics.host, metrics.bots_port, health.not_ready):
-        asyncio.run(until_signal(run_bots(call.settings, call.database, health=health)))
+        asyncio.run(until_signal(run_bots(call.settings, call.database, platforms, health=health)))
 
 
 def schedule(context: typer.Context) -> None:
@@ -82,13 +96,17 @@ def schedule(context: typer.Context) -> None:
 
 def up(context: typer.Context) -> None:
     """Run everything that is configured under one supervisor, until SIGTERM or Ctrl-C."""
-    from nocap.app import has_bots, starts_runs
+    from nocap.app import bot_platforms, starts_runs
     from nocap.supervisor import Child, supervise
 
     call = invocation(context)
     call.database.close()
     wanted = ["serve"] if call.settings.inference.backend == "embedded" else []
-    wanted += ["bots"] if has_bots(call.settings) else []
+    wanted += ["bots"] if bot_platforms(call.settings) else []
     wanted += ["schedule"] if starts_runs(call.settings) else []
     children = [Child(name, [*call.command(), name]) for name in wanted]
-    supervise(children, lambda line: console(stderr=True).print(line, markup=False))
+    supervise(children, _say_on_stderr)
+
+
+def _say_on_stderr(line: str) -> None:
+    console(stderr=True).print(line, markup=False)

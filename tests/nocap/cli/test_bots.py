@@ -1,4 +1,4 @@
-"""`nocap bots` as it is started: a process of its own, against a Discord and a backend on loopback."""
+"""`nocap bots` as it is started: processes of their own, against platforms and a backend on loopback."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -14,7 +16,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bots.identity import Identity
-from nocap.app import BotHealth, configured_bots, initialise, run_bots
+from nocap.app import BotHealth, bot_platforms, configured_bots, initialise, run_bots
 from nocap.errors import ConfigurationError
 from nocap.settings import InferenceSettings, load_settings
 from storage.crypto import Keyring
@@ -22,6 +24,7 @@ from tests.bots.support import free_port, until, world
 from tests.fakes.backend import FakeBackend, serve
 from tests.fakes.discord_objects import ADA, GENERAL, buttons
 from tests.fakes.discord_server import FakeDiscord
+from tests.fakes.telegram import FakeTelegram
 
 MOST_RESIDENT_BYTES = 150 * 2**20
 
@@ -36,9 +39,7 @@ async def test_the_process_answers_without_torch_in_little_memory_and_ends_when_
             encoding="utf-8",
         )
         initialise(load_settings(file), file)
-        command = [sys.executable, "-m", "nocap.cli", "--settings", str(file), "bots"]
-        process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
-        try:
+        async with bots_process(file) as process:
             await server.until(lambda: server.sessions, seconds=60)
             for number in range(5):
                 await server.say(ADA, f"hi {number}")
@@ -57,13 +58,103 @@ async def test_the_process_answers_without_torch_in_little_memory_and_ends_when_
             seen = psutil.Process(process.pid)
             assert seen.memory_info().rss < MOST_RESIDENT_BYTES
             assert not [one.path for one in seen.memory_maps() if "torch" in one.path]
-        finally:
-            process.send_signal(signal.SIGTERM)
-            _, errors = await asyncio.wait_for(process.communicate(), 30)
+        errors = await process.stderr.read()
     assert process.returncode == 0, errors.decode()
     assert b"Traceback" not in errors
     assert server.violations == []
     assert {one["channel_id"] for one in server.posts()} == {str(GENERAL)}
+
+
+async def test_each_platform_has_a_process_and_one_that_dies_or_is_refused_leaves_the_other_alone(
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    async with FakeDiscord() as discord, FakeTelegram() as telegram, serve(FakeBackend()) as backend:
+        telegram.add_bot("7:TEST")
+        ada = telegram.person(101, "Ada")
+        chat = telegram.private(ada)
+        api = f"http://{discord.url}/api/v10"
+        file = tmp_path / "nocap.toml"
+        file.write_text(
+            f'[metrics]\nbots_port = {port}\n[inference]\nurls = ["{backend}"]\n'
+            f'[discord]\ntoken = "{discord.token}"\napi_base = "{api}"\n'
+            f'[telegram]\ntoken = "7:TEST"\nbase_url = "{telegram.url}"\n',
+            encoding="utf-8",
+        )
+        initialise(load_settings(file), file)
+        async with bots_process(file) as process, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+            await discord.until(lambda: discord.sessions, seconds=60)
+            await discord.say(ADA, "hi")
+            telegram.say(chat, ada, "hi")
+            await discord.until(discord.posts)
+            await telegram.answer_in(chat)
+            await until_says(http, 200, "ready")
+            figures = (await http.get("/metrics")).text
+            for platform in ("discord", "telegram"):
+                assert f'nocap_router_answer_seconds_count{{adapter="base",platform="{platform}"}} 1.0' in figures
+
+            of_telegram, of_discord = processes(process.pid, "telegram"), processes(process.pid, "discord")
+            assert len(of_telegram) == len(of_discord) == 1
+            of_telegram[0].kill()
+            await until_says(http, 503, "telegram: its process does not answer")
+            await discord.say(ADA, "still there?")
+            await discord.until(lambda: len(discord.posts()) == 2)
+            telegram.say(chat, ada, "and you?")
+            await telegram.answer_in(chat, 2)
+            assert processes(process.pid, "discord") == of_discord
+
+            discord.token = "another"
+            of_discord[0].kill()
+            said = await asyncio.wait_for(process.stderr.readuntil(b"discord: ended with status 2"), 60)
+            telegram.say(chat, ada, "and now?")
+            await telegram.answer_in(chat, 3)
+        said += await process.stderr.read()
+    assert process.returncode == 0, said.decode()
+    assert b"Traceback" not in said
+    assert said.count(b"does not start again") == 1
+
+
+@asynccontextmanager
+async def bots_process(settings: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`nocap bots`, ended by SIGTERM."""
+    command = [sys.executable, "-m", "nocap.cli", "--settings", str(settings), "bots"]
+    process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 60)
+
+
+def processes(parent: int, platform: str) -> list[psutil.Process]:
+    return [one for one in psutil.Process(parent).children() if one.cmdline()[-1:] == [platform]]
+
+
+async def until_says(http: httpx.AsyncClient, status: int, words: str) -> None:
+    """Until `/readyz` has this status and says this."""
+    for _ in range(600):
+        answer = await http.get("/readyz", timeout=30)
+        if answer.status_code == status and words in answer.text:
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{answer.status_code} {answer.text!r}, not {status} {words!r}")
+
+
+async def test_where_every_platform_is_refused_the_command_ends_with_the_next_step(tmp_path: Path) -> None:
+    async with FakeDiscord() as discord, FakeTelegram() as telegram:
+        file = tmp_path / "nocap.toml"
+        file.write_text(
+            f"[metrics]\nbots_port = {free_port()}\n"
+            f'[discord]\ntoken = "wrong"\napi_base = "http://{discord.url}/api/v10"\n'
+            f'[telegram]\ntoken = "7:WRONG"\nbase_url = "{telegram.url}"\n',
+            encoding="utf-8",
+        )
+        initialise(load_settings(file), file)
+        async with bots_process(file) as process:
+            errors = await asyncio.wait_for(process.stderr.read(), 60)
+    assert process.returncode == 2, errors.decode()
+    assert b"nocap: No bot can go on; the lines above say why" in errors
 
 
 async def test_two_voices_live_in_one_process_and_one_that_is_refused_leaves_the_other_alone(tmp_path: Path) -> None:
@@ -74,12 +165,12 @@ async def test_two_voices_live_in_one_process_and_one_that_is_refused_leaves_the
             "api_base": f"http://{server.url}/api/v10",
         }
         with world(tmp_path, discord=section) as bot:
-            assert [(one.platform, one.voice) for one in configured_bots(bot.settings)] == [
+            assert [(one.platform, one.voice) for one in configured_bots(bot.settings, ["discord"])] == [
                 ("discord", "genz"),
                 ("discord", "other"),
             ]
             Keyring.create(bot.settings.key_file, bytes(32))
-            task = asyncio.create_task(run_bots(bot.settings, bot.database))
+            task = asyncio.create_task(run_bots(bot.settings, bot.database, ["discord"]))
             with capture_logs() as lines:
                 await server.until(lambda: server.sessions)
                 await server.say(ADA, "anybody there?")
@@ -108,7 +199,7 @@ async def test_bots_are_ready_only_while_platform_database_and_backend_answer(
                 raise AssertionError(f"{seen!r}, not {cause!r}")
 
             await says("no bot has started yet")
-            task = asyncio.create_task(run_bots(settings, bot.database, health=health))
+            task = asyncio.create_task(run_bots(settings, bot.database, ["discord"], health=health))
             await says("ready")
             with monkeypatch.context() as away:
                 away.setattr(bot.database, "why_away", lambda: "The database is away.")
@@ -125,7 +216,7 @@ async def test_bots_are_ready_only_while_platform_database_and_backend_answer(
 
 async def test_no_bot_at_all_is_said_with_the_next_step(tmp_path: Path) -> None:
     with world(tmp_path) as bot, pytest.raises(ConfigurationError, match=r"discord\.token"):
-        await run_bots(bot.settings, bot.database)
+        await run_bots(bot.settings, bot.database, bot_platforms(bot.settings))
 
 
 def test_a_second_voice_has_chats_of_its_own() -> None:
