@@ -50,6 +50,7 @@ class Session:
     shard: tuple[int, int]
     socket: web.WebSocketResponse | None
     deflate: Any
+    bot: int = BOT
     sequence: int = 0
     sent: list[dict[str, Any]] = field(default_factory=list)
 

@@ -56,6 +56,8 @@ class FakeDiscord(Objects):
         self.shards = 1
         self.remaining_headers = True
         self.token = "the-token"
+        self.more_bots: dict[str, int] = {}
+        """Token and user id of further bots on the same servers."""
         self.url = ""
         self.is_kicked = False
         self.keeps_all = True
@@ -92,16 +94,17 @@ class FakeDiscord(Objects):
         text: str,
         *,
         channel: int = GENERAL,
+        bot: int = BOT,
         mention: bool = True,
         reply_to: dict[str, Any] | None = None,
         pings: bool = True,
         **fields: Any,
     ) -> dict[str, Any]:
         """A member's message arrives; by default it mentions the bot, and a reply to the bot pings it."""
-        content = f"<@{BOT}> {text}" if mention and channel != DM else text
+        content = f"<@{bot}> {text}" if mention and channel != DM else text
         message = self._message(author, content, channel, **fields)
-        if f"<@{BOT}>" in content:
-            message["mentions"] = [user_json(BOT)]
+        if f"<@{bot}>" in content:
+            message["mentions"] = [user_json(bot)]
         if reply_to is not None:
             is_ours = reply_to["author"]["id"] == str(BOT)
             message["mentions"] = message["mentions"] or ([user_json(BOT)] if is_ours and pings else [])
@@ -166,9 +169,9 @@ class FakeDiscord(Objects):
             await asyncio.wait_for(self._changed.wait_for(condition), seconds)
         return condition()
 
-    def posts(self, channel: int | None = None) -> list[dict[str, Any]]:
+    def posts(self, channel: int | None = None, *, bot: int = BOT) -> list[dict[str, Any]]:
         """The bot's messages as they stand now, oldest first."""
-        ours = [one for one in self.messages.values() if one["author"]["id"] == str(BOT)]
+        ours = [one for one in self.messages.values() if one["author"]["id"] == str(bot)]
         return [one for one in ours if channel is None or one["channel_id"] == str(channel)]
 
     def made(self, method: str, pattern: str) -> list[Seen]:
@@ -203,15 +206,15 @@ class FakeDiscord(Objects):
         return response
 
     async def _answer(self, request: web.Request, path: str, body: Any, files: dict[str, bytes]) -> web.Response:
-        needs_token = not path.startswith(("/interactions/", "/webhooks/"))
-        if needs_token and request.headers.get("Authorization") != f"Bot {self.token}":
+        bot = self._bot(request.headers.get("Authorization", "").removeprefix("Bot "))
+        if bot is None and not path.startswith(("/interactions/", "/webhooks/")):
             return _refused(401, 0, "401: Unauthorized")
         parts = path.strip("/").split("/")
         if self.is_kicked and parts[0] == "channels" and int(parts[1]) != DM:
             return _refused(403, 50001, "Missing Access")
         match (request.method, *parts):
             case ("GET", "users", "@me"):
-                return _json(user_json(BOT))
+                return _json(user_json(bot or BOT))
             case ("GET", "oauth2", "applications", "@me") | ("GET", "applications", "@me"):
                 return _json(self._application())
             case ("GET", "gateway", "bot"):
@@ -224,7 +227,7 @@ class FakeDiscord(Objects):
             case ("POST", "channels", _, "typing"):
                 return web.Response(status=204)
             case ("POST", "channels", channel, "messages"):
-                return self._created(int(channel), body)
+                return self._created(bot or BOT, int(channel), body)
             case ("GET", "channels", _, "messages", message_id):
                 found = self.messages.get(int(message_id))
                 return _json(found) if found else _refused(404, 10008, "Unknown Message")
@@ -239,10 +242,13 @@ class FakeDiscord(Objects):
                 return self._webhook(request.method, self.interactions.get(token), rest, body, files)
         return _refused(404, 0, f"404: Not Found {path}")
 
-    def _created(self, channel: int, body: dict[str, Any]) -> web.Response:
+    def _bot(self, token: str) -> int | None:
+        return BOT if token == self.token else self.more_bots.get(token)
+
+    def _created(self, bot: int, channel: int, body: dict[str, Any]) -> web.Response:
         if problem := _too_long(body):
             return problem
-        message = self._message(BOT, body.get("content", ""), channel, components=body.get("components", []))
+        message = self._message(bot, body.get("content", ""), channel, components=body.get("components", []))
         reference = {
             key: str(value) if key.endswith("_id") else value
             for key, value in (body.get("message_reference") or {}).items()
@@ -346,19 +352,21 @@ class FakeDiscord(Objects):
 
     async def _identified(self, session: Session, data: dict[str, Any]) -> Session:
         self.identifies.append(data)
-        if data["token"] != self.token:
+        bot = self._bot(data["token"])
+        if bot is None:
             assert session.socket is not None
             await session.socket.close(code=4004)
             return session
         session.id = f"session-{len(self.identifies)}"
-        session.intents = data["intents"]
+        session.bot, session.intents = bot, data["intents"]
         session.shard = tuple(data.get("shard", (0, 1)))  # type: ignore[assignment]
-        self.sessions = {key: one for key, one in self.sessions.items() if one.shard != session.shard}
+        place = bot, session.shard
+        self.sessions = {key: one for key, one in self.sessions.items() if (one.bot, one.shard) != place}
         self.sessions[session.id] = session
         guilds = [one for one in (GUILD, FAR_GUILD)[: session.shard[1]] if belongs({"guild_id": one}, session)]
         ready = {
             "v": 10,
-            "user": user_json(BOT),
+            "user": user_json(bot),
             "guilds": [{"id": str(one), "unavailable": True} for one in guilds],
             "session_id": session.id,
             "resume_gateway_url": f"ws://{self.url}/gateway",
@@ -397,7 +405,9 @@ class FakeDiscord(Objects):
         """Without the Message Content intent, only what is for the bot can be read."""
         if not event.startswith("MESSAGE_") or "content" not in data or session.intents & MESSAGE_CONTENT_INTENT:
             return data
-        is_for_bot = data["channel_id"] == str(DM) or any(one["id"] == str(BOT) for one in data.get("mentions", []))
+        is_for_bot = data["channel_id"] == str(DM) or any(
+            one["id"] == str(session.bot) for one in data.get("mentions", [])
+        )
         return data if is_for_bot else {**data, "content": "", "attachments": [], "components": []}
 
     # Interactions

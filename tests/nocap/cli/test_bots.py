@@ -17,12 +17,14 @@ from structlog.testing import capture_logs
 
 from bots.identity import Identity
 from nocap.app import BotHealth, bot_platforms, configured_bots, initialise, run_bots
+from nocap.domain import VoiceName
 from nocap.errors import ConfigurationError
 from nocap.settings import InferenceSettings, load_settings
 from storage.crypto import Keyring
-from tests.bots.support import free_port, until, world
+from storage.registry import ensure_voice
+from tests.bots.support import START, free_port, until, world
 from tests.fakes.backend import FakeBackend, serve
-from tests.fakes.discord_objects import ADA, GENERAL, buttons
+from tests.fakes.discord_objects import ADA, GENERAL, OTHER_BOT, buttons
 from tests.fakes.discord_server import FakeDiscord
 from tests.fakes.telegram import FakeTelegram
 
@@ -157,29 +159,40 @@ async def test_where_every_platform_is_refused_the_command_ends_with_the_next_st
     assert b"nocap: No bot can go on; the lines above say why" in errors
 
 
-async def test_two_voices_live_in_one_process_and_one_that_is_refused_leaves_the_other_alone(tmp_path: Path) -> None:
+async def test_two_voices_live_in_one_process_and_one_that_is_refused_leaves_them_alone(tmp_path: Path) -> None:
     async with FakeDiscord() as server:
+        server.more_bots["token-2"] = OTHER_BOT
         section = {
             "token": server.token,
-            "voices": {"other": "wrong-token"},
+            "voices": {"boomer": "token-2", "other": "wrong-token"},
             "api_base": f"http://{server.url}/api/v10",
         }
         with world(tmp_path, discord=section) as bot:
             assert [(one.platform, one.voice) for one in configured_bots(bot.settings, ["discord"])] == [
                 ("discord", "genz"),
+                ("discord", "boomer"),
                 ("discord", "other"),
             ]
             Keyring.create(bot.settings.key_file, bytes(32))
-            task = asyncio.create_task(run_bots(bot.settings, bot.database, ["discord"]))
-            with capture_logs() as lines:
-                await server.until(lambda: server.sessions)
-                await server.say(ADA, "anybody there?")
-                await server.until(server.posts)
-                await until(lambda: any((one["event"], one.get("voice")) == ("refused", "other") for one in lines))
-            assert not task.done()
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            with bot.database.write() as session:
+                ensure_voice(session, VoiceName("boomer"), "You are a boomer.", [], START)
+            async with serve(bot.backend) as backend:
+                settings = bot.settings.model_copy(update={"inference": InferenceSettings(urls=(backend,))})
+                task = asyncio.create_task(run_bots(settings, bot.database, ["discord"]))
+                with capture_logs() as lines:
+                    await server.until(lambda: len(server.sessions) == 2)
+                    await server.say(ADA, "anybody there?")
+                    await server.until(server.posts)
+                    await server.say(ADA, "and you?", bot=OTHER_BOT)
+                    await server.until(lambda: server.posts(bot=OTHER_BOT))
+                    await until(lambda: any((one["event"], one.get("voice")) == ("refused", "other") for one in lines))
+                assert not task.done()
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            systems = [chat["messages"][0]["content"] for chat in bot.backend.chats]
+            assert len(server.posts()) == len(server.posts(bot=OTHER_BOT)) == 1
+            assert len(systems) == 2 and systems[1].startswith("You are a boomer.") and systems[0] != systems[1]
 
 
 async def test_bots_are_ready_only_while_platform_database_and_backend_answer(
