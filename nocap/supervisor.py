@@ -1,7 +1,8 @@
-"""Keeps child processes alive: restarts what died, stops all of them on SIGTERM or SIGINT."""
+"""Keeps child processes alive: restarts what died, stops all of them on SIGTERM or SIGINT, and none outlives it."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import threading
@@ -15,6 +16,9 @@ LONGEST_PAUSE_SECONDS = 30.0
 SETTLED_SECONDS = 60.0
 """A child that lived this long starts again at once, with the shortest pause next time."""
 STOP_SECONDS = 15.0
+SUPERVISOR = "NOCAP_SUPERVISOR"
+"""Names the supervisor's process id to its children."""
+WATCH_SECONDS = 0.5
 
 
 @dataclass
@@ -34,7 +38,8 @@ class Child:
     start_at: float = 0.0
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self.command, env=self.environment)
+        environment = os.environ if self.environment is None else self.environment
+        self.process = subprocess.Popen(self.command, env={**environment, SUPERVISOR: str(os.getpid())})
         self.started_at = time.monotonic()
 
     def note_death(self) -> None:
@@ -59,6 +64,20 @@ def supervise(children: Sequence[Child], say: Callable[[str], None], *, poll_sec
                 stopping.wait(poll_seconds)
         finally:
             _stop(children, say)
+
+
+def end_with_supervisor() -> None:
+    """In a supervised process: it gets a SIGTERM once its supervisor is gone, killed or not, so that the next one does
+    not start a second bot with the same token. What it starts itself is not bound by that."""
+    if (supervisor := os.environ.pop(SUPERVISOR, None)) is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(supervisor):
+            time.sleep(WATCH_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="supervisor", daemon=True).start()
 
 
 @contextmanager

@@ -75,7 +75,9 @@ def root(
 ) -> None:
     context.obj = Invocation(settings, data_dir, base)
     from nocap.observability.logs import configure_logging
+    from nocap.supervisor import end_with_supervisor
 
+    end_with_supervisor()
     command = context.invoked_subcommand or "nocap"
     configure_logging(logging.INFO if command in LOGGING_COMMANDS else logging.WARNING, process=command)
 

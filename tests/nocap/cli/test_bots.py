@@ -159,6 +159,25 @@ async def test_where_every_platform_is_refused_the_command_ends_with_the_next_st
     assert b"nocap: No bot can go on; the lines above say why" in errors
 
 
+async def test_no_bot_outlives_a_killed_supervisor(tmp_path: Path) -> None:
+    async with FakeDiscord() as discord, FakeTelegram() as telegram:
+        telegram.add_bot("7:TEST")
+        file = tmp_path / "nocap.toml"
+        file.write_text(
+            f"[metrics]\nbots_port = {free_port()}\n"
+            f'[discord]\ntoken = "{discord.token}"\napi_base = "http://{discord.url}/api/v10"\n'
+            f'[telegram]\ntoken = "7:TEST"\nbase_url = "{telegram.url}"\n',
+            encoding="utf-8",
+        )
+        initialise(load_settings(file), file)
+        async with bots_process(file) as process:
+            await discord.until(lambda: discord.sessions, seconds=60)
+            children = psutil.Process(process.pid).children()
+            process.kill()
+            _, alive = await asyncio.to_thread(psutil.wait_procs, children, 30)
+    assert len(children) == 2 and alive == []
+
+
 async def test_two_voices_live_in_one_process_and_one_that_is_refused_leaves_them_alone(tmp_path: Path) -> None:
     async with FakeDiscord() as server:
         server.more_bots["token-2"] = OTHER_BOT
