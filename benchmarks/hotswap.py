@@ -74,13 +74,15 @@ BARS = {
 }
 QUICK_BARS = BARS | {"moves": Bar(6, at_most=False)}
 SERVER = """
-import sys, torch
+import logging, sys, torch
 from pathlib import Path
 torch.set_num_threads(1)
 from inference.credentials import Tokens
 from inference.server.main import serve
+from nocap.observability.logs import configure_logging
 from nocap.settings import InferenceSettings, ModelSettings, Settings
 
+configure_logging(logging.WARNING, process="serve")
 model, data, port = sys.argv[1:]
 serve(
     Settings(
