@@ -35,6 +35,7 @@ BARS = {
     "doubled": Bar(0),
     "left_half": Bar(0),
     "broken_invariants": Bar(0),
+    "killed_in_answer_of_a_replica": Bar(1, at_most=False),
 }
 
 
@@ -62,6 +63,7 @@ def main() -> None:
         "left_half": sum(len(verdict.halves) for verdict in verdicts),
         "broken_invariants": sum(len(verdict.problems) for verdict in verdicts),
     }
+    figures["killed_in_answer_of_a_replica"] = 0
     figures |= {f"killed_in_{what.replace(' ', '_')}": count for what, count in sorted(in_flight.items())}
     bars = {name: bar for name, bar in BARS.items() if name != "points" or not arguments.quick}
     publish("faults", figures, bars, packages=("SQLAlchemy", "psycopg"), as_json=arguments.as_json)

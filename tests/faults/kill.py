@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import REGISTRY
 from sqlmodel import Session, col, func, select
 
 from bots.conversation import Conversation
@@ -31,6 +30,7 @@ from inference.adapter_files import write_manifest
 from inference.client import BackendClient
 from inference.responder import RoutedResponder
 from inference.router import Replica, Router
+from inference.router_metrics import MOVED
 from nocap.backup import read_backup, write_backup
 from nocap.check import check_installation
 from nocap.domain import AdapterStatus, MemberKey, MessageKey, Provenance, Purpose
@@ -48,6 +48,7 @@ from storage.tables import Adapter, ConsentEvent, DuelVote, Feedback, Message, R
 from tests.faults.victim import (
     ADAPTERS,
     ANSWER,
+    ANSWER_SECONDS,
     CHANNEL,
     IMPORTED_ROWS,
     POLICY,
@@ -210,29 +211,24 @@ class Killer:
 
     async def _ask(self, database: Database, members: list[str], url: str, pid: int) -> tuple[list[str], bool]:
         """What each is told, and whether an answer went on at the replica that lives."""
-        other = BackendClient("http://other", timeout_seconds=30, transport=fake_backend().transport())
+        living = fake_backend()
+        other = BackendClient("http://other", timeout_seconds=30, transport=living.transport())
         replicas = [Replica(BackendClient(url, timeout_seconds=30)), Replica(other)]
         async with RoutedResponder(Router(LivePointers(database).read), replicas, str) as responder:
             limits = RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
             conversation = Conversation(database, responder, self.settings, lambda: START, limits=limits)
-
-            answering = asyncio.Event()
 
             async def ask(member: str) -> str:
                 key = MessageKey(f"q-{member}")
                 turn = await conversation.turn(
                     Incoming("telegram", CHANNEL, MemberKey(member), key, "no cap?", START, Provenance.TERMINAL)
                 )
-                told = ""
-                async for piece in turn:
-                    told += piece
-                    answering.set()
-                return told
+                return "".join([piece async for piece in turn])
 
             moved = _moved()
             asked = [asyncio.create_task(ask(member)) for member in members]
-            await answering.wait()
-            await asyncio.sleep(self._random.uniform(0, 0.7))
+            await living.was_asked.wait()  # so is the other, to which half of the questions go
+            await asyncio.sleep(self._random.uniform(0, ANSWER_SECONDS))
             self._kill(pid)
             texts = await asyncio.gather(*asked)
             return texts, _moved() > moved
@@ -312,7 +308,9 @@ def _in_flight(notes: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _moved() -> float:
-    return REGISTRY.get_sample_value("nocap_router_moved_total", {"adapter": "base"}) or 0.0
+    """How many answers went on at another replica so far, whichever adapter the pointer was at."""
+    samples = [sample for metric in MOVED.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "nocap_router_moved_total")
 
 
 def _count(session: Session, table: Any, *conditions: Any) -> int:

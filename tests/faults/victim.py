@@ -50,6 +50,7 @@ ADAPTERS = (BASE, AdapterName("genz-v1"), AdapterName("genz-v2"))
 START = datetime(2026, 11, 1, tzinfo=UTC)
 IMPORTED_ROWS = 25
 ANSWER = tuple(f"piece {number} " for number in range(25))
+ANSWER_SECONDS = 1.0
 WORK = ("chat", "vote", "change_vote", "duel", "import", "promote", "forget", "consent", "backup", "outbox")
 
 
@@ -225,9 +226,9 @@ def rotate_again(settings: Settings, journal: Journal) -> None:
 
 
 def fake_backend() -> FakeBackend:
-    """One of several replicas that hold the same adapters; its answers take a second."""
+    """One of several replicas that hold the same adapters."""
     backend = FakeBackend(**{name: says(*ANSWER) for name in ADAPTERS})
-    backend.pause_seconds = 1.0 / len(ANSWER)
+    backend.pause_seconds = ANSWER_SECONDS / len(ANSWER)
     return backend
 
 
