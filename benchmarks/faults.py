@@ -1,8 +1,8 @@
 """What is lost, doubled or left half by SIGKILL at hundreds of random moments: nothing, on either database.
 
 Chat, votes, duels, imports, promotions, erasures, revocations, backups, votes that waited, key rotations, an inference
-replica under answers; and on SQLite migrations and restorations. Each kill is followed by `nocap db check` and a
-comparison with what the process had reported.
+replica under answers, every stage of a retrain; and on SQLite migrations and restorations. Each kill is followed by
+`nocap db check` and a comparison with what the process had reported.
 PostgreSQL is the one that the tests use; without it only SQLite is killed, and the figures say so.
 """
 
@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError
 from benchmarks._report import Bar, publish
 from nocap.observability.logs import configure_logging
 from tests.faults.kill import Killer, Verdict
+from tests.faults.kill_retrain import RetrainKiller
 
 SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 POINTS, QUICK_POINTS = 240, 24
@@ -48,15 +49,15 @@ def main() -> None:
     configure_logging(logging.ERROR)
     points = QUICK_POINTS if arguments.quick else POINTS
     with postgres_database() as url:
-        verdicts = [sqlite_kills(points * 3 // 4 if url else points, arguments.seed)]
-        if url:
-            verdicts.append(postgres_kills(url, points // 4, arguments.seed))
+        verdicts = sqlite_kills(points * 3 // 4 if url else points, arguments.seed)
+        on_postgresql = postgres_kills(url, points // 4, arguments.seed) if url else []
+        verdicts += on_postgresql
     in_flight = sum((verdict.in_flight for verdict in verdicts), Counter[str]())
     for wrong in (one for verdict in verdicts for one in verdict.wrong):
         print(wrong, file=sys.stderr)
     figures: dict[str, float] = {
         "points": sum(verdict.points for verdict in verdicts),
-        "points_on_postgresql": verdicts[1].points if len(verdicts) > 1 else 0,
+        "points_on_postgresql": sum(verdict.points for verdict in on_postgresql),
         "steps_done": sum(sum(verdict.done.values()) for verdict in verdicts),
         "lost": sum(len(verdict.lost) for verdict in verdicts),
         "doubled": sum(len(verdict.doubled) for verdict in verdicts),
@@ -69,11 +70,11 @@ def main() -> None:
     publish("faults", figures, bars, packages=("SQLAlchemy", "psycopg"), as_json=arguments.as_json)
 
 
-def sqlite_kills(points: int, seed: int) -> Verdict:
-    """A fifth of them in migrations and restorations, as many in key rotations and replicas."""
+def sqlite_kills(points: int, seed: int) -> list[Verdict]:
+    """A fifth of them in migrations and restorations, three tenths in key rotations, replicas and retrains."""
     with TemporaryDirectory() as name:
         killer = Killer(Path(name), None, seed)
-        for _ in range(points - 4 * (points // 10)):
+        for _ in range(points - 5 * (points // 10)):
             killer.kill_and_judge()
         backup = killer.back_up(Path(name) / "kept")
         for _ in range(points // 10):
@@ -83,17 +84,27 @@ def sqlite_kills(points: int, seed: int) -> Verdict:
             killer.kill_a_rotation()
             killer.kill_a_replica()
         killer.close()
-        return killer.verdict
+    return [killer.verdict, retrain_kills(None, points // 10, seed)]
 
 
-def postgres_kills(url: str, points: int, seed: int) -> Verdict:
+def postgres_kills(url: str, points: int, seed: int) -> list[Verdict]:
     with TemporaryDirectory() as name:
         killer = Killer(Path(name), url, seed)
-        for _ in range(points - 2 * (points // 10)):
+        for _ in range(points - 3 * (points // 10)):
             killer.kill_and_judge()
         for _ in range(points // 10):
             killer.kill_a_rotation()
             killer.kill_a_replica()
+        killer.close()
+    with postgres_database() as another:
+        return [killer.verdict, retrain_kills(another, points // 10, seed)]
+
+
+def retrain_kills(url: str | None, points: int, seed: int) -> Verdict:
+    with TemporaryDirectory() as name:
+        killer = RetrainKiller(Path(name), url, seed)
+        for _ in range(points):
+            killer.kill()
         killer.close()
         return killer.verdict
 

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -45,6 +41,7 @@ from storage.pointers import LivePointers
 from storage.registry import deployment, ensure_voice, register_adapter
 from storage.rotation import rotate
 from storage.tables import Adapter, ConsentEvent, DuelVote, Feedback, Message, Reply
+from tests.faults.nursery import Nursery
 from tests.faults.victim import (
     ADAPTERS,
     ANSWER,
@@ -59,7 +56,6 @@ from tests.faults.victim import (
 )
 
 ASKING = 8
-ROOT = Path(__file__).parents[2]
 MOST_LINES, LONGEST_WAIT_SECONDS = 24, 0.03
 """A victim notes so many lines, two a step, and lives a moment longer, so that the kill falls into a step."""
 
@@ -93,31 +89,22 @@ class Killer:
         self._journal = folder / "journal.jsonl"
         self._pointer = {ADAPTERS[0]}
         _install(self.settings)
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.victim"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-        )
+        self._nursery = Nursery("tests.faults.victim")
 
     def close(self) -> None:
-        assert self._nursery.stdin is not None
-        self._nursery.stdin.close()
-        self._nursery.wait(timeout=30)
+        self._nursery.close()
 
     def kill(self, kinds: tuple[str, ...] = WORK, backup: Path | None = None) -> list[dict[str, Any]]:
         """Lets one process do a random number of steps; returns what it noted."""
         pid = self._begin(kinds, backup)
         lines = self._random.randint(1, MOST_LINES)
-        _until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
+        until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
         time.sleep(self._random.uniform(0, LONGEST_WAIT_SECONDS))
         self._kill(pid)
         return self._notes()
 
     def _begin(self, kinds: tuple[str, ...], backup: Path | None = None) -> int:
         """The pid of a new victim."""
-        assert self._nursery.stdin is not None and self._nursery.stdout is not None
         self._journal.unlink(missing_ok=True)
         order = {
             "data_dir": str(self.settings.data_dir),
@@ -127,15 +114,10 @@ class Killer:
             "kinds": kinds,
             "backup": str(backup),
         }
-        self._nursery.stdin.write(json.dumps(order) + "\n")
-        self._nursery.stdin.flush()
-        return int(self._nursery.stdout.readline())
+        return self._nursery.begin(order)
 
     def _kill(self, pid: int) -> None:
-        assert self._nursery.stdout is not None
-        os.kill(pid, signal.SIGKILL)
-        said = self._nursery.stdout.readline()
-        assert said == "killed\n", f"it must work until it is killed, and said {said!r}"
+        self._nursery.kill(pid)
         self.verdict.points += 1
 
     def _notes(self) -> list[dict[str, Any]]:
@@ -192,7 +174,7 @@ class Killer:
     def kill_a_replica(self) -> None:
         """One of two dies while members ask: each is answered once and in whole, and it is recorded once."""
         pid = self._begin(("replica",))
-        _until(lambda: self._journal.exists() and self._journal.read_bytes().endswith(b"\n"))
+        until(lambda: self._journal.exists() and self._journal.read_bytes().endswith(b"\n"))
         (note,) = self._notes()
         with self._opened() as database:
             members = [f"asker{self.verdict.points}-{number}" for number in range(ASKING)]
@@ -337,7 +319,7 @@ def _install(settings: Settings) -> None:
     database.close()
 
 
-def _until(condition: Any) -> None:
+def until(condition: Any) -> None:
     deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, "the process never began"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.kill import Killer
+from tests.faults.kill_retrain import KILLS_A_RUN, RetrainKiller
 
 KILLS = 6
 MOST_REPLICAS = 20
@@ -41,6 +42,19 @@ def test_a_replica_killed_in_the_middle_of_answers_costs_none_of_them(killer: Ki
         killer.kill_a_replica()
     assert killer.verdict.wrong == [], killer.verdict
     assert killer.verdict.in_flight["answer of a replica"], "no kill fell into an answer"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_retrain_killed_in_every_stage_goes_on_to_one_live_adapter(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = None if kind == "sqlite" else request.getfixturevalue("postgres_database_url")
+    killer = RetrainKiller(tmp_path, url, seed=1)
+    for _ in range(2 * KILLS_A_RUN):
+        killer.kill()
+    killer.close()
+    assert killer.verdict.wrong == [], killer.verdict
+    assert killer.verdict.done["retrain"] >= 1
 
 
 def test_a_killed_migration_or_restoration_leaves_a_database_that_opens(tmp_path: Path) -> None:
