@@ -10,25 +10,17 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
-import secrets
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
-
+from benchmarks._postgres import postgres_database
 from benchmarks._report import Bar, publish
 from nocap.observability.logs import configure_logging
 from tests.faults.kill import Killer, Verdict
 from tests.faults.kill_retrain import RetrainKiller
 
-SERVER = "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"
 POINTS, QUICK_POINTS = 240, 24
 BARS = {
     "points": Bar(200, at_most=False),
@@ -107,26 +99,6 @@ def retrain_kills(url: str | None, points: int, seed: int) -> Verdict:
             killer.kill()
         killer.close()
         return killer.verdict
-
-
-@contextmanager
-def postgres_database() -> Iterator[str | None]:
-    """The URL of a database of its own, dropped at the end; None where no server answers."""
-    server = make_url(os.environ.get("NOCAP_TEST_POSTGRES_URL", SERVER)).set(drivername="postgresql+psycopg")
-    engine = create_engine(server, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 5})
-    name = f"nocap_bench_{secrets.token_hex(4)}"
-    try:
-        with engine.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0"))
-    except OperationalError:
-        yield None
-        return
-    try:
-        yield server.set(database=name).render_as_string(hide_password=False)
-    finally:
-        with engine.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        engine.dispose()
 
 
 if __name__ == "__main__":

@@ -25,8 +25,8 @@ import psutil
 from sqlalchemy import event, insert, text
 from sqlmodel import Session, SQLModel
 
+from benchmarks._postgres import postgres_database
 from benchmarks._report import Bar, publish
-from benchmarks.faults import postgres_database
 from bots.records import Exchange, Incoming, Records
 from nocap.backup import write_backup
 from nocap.domain import (
