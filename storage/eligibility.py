@@ -88,34 +88,29 @@ _MESSAGES = _Columns(Message, Message.key, Message.member, Message.sent_at)
 
 def eligible_messages(session: Session, query: EligibilityQuery) -> list[Message]:
     """The messages that may be used, by channel and time. Every other one has a reason: `exclusion_counts`."""
-    statement, reason = _judged(query, _MESSAGES, Message)
-    statement = statement.where(~_outside(query, col(Message.sent_at)), reason.is_(None)).order_by(
-        col(Message.channel), col(Message.sent_at), col(Message.id)
-    )
-    return list(session.scalars(statement))
+    statement = _eligible(query, _MESSAGES, Message)
+    return list(session.scalars(statement.order_by(col(Message.channel), col(Message.sent_at), col(Message.id))))
 
 
 def eligible_fields(session: Session, query: EligibilityQuery, *fields: Any) -> Iterator[Any]:
     """Only these columns of the messages that may be used, in no order, a thousand rows of memory at a time."""
-    statement, reason = _judged(query, _MESSAGES, Message)
-    statement = statement.with_only_columns(*fields).where(~_outside(query, col(Message.sent_at)), reason.is_(None))
+    statement = _eligible(query, _MESSAGES, Message).with_only_columns(*fields)
     yield from session.execute(statement.execution_options(yield_per=FETCHED_ROWS))
 
 
 def eligible_count(session: Session, query: EligibilityQuery) -> int:
     """How many messages may be used, without reading their texts."""
-    statement, reason = _judged(query, _MESSAGES, func.count())
-    return int(session.execute(statement.where(reason.is_(None))).scalar_one())
+    return int(session.execute(_eligible(query, _MESSAGES, func.count())).scalar_one())
 
 
 def eligible_answers(session: Session, query: EligibilityQuery, table: type[Answer]) -> list[Answer]:
     """The voice's answers (`Reply`, `Duel`) to prompts that may be used, by id; their texts are there."""
-    statement, reason = _judged(query, _Columns(table, table.prompt_key, table.prompt_member, table.at), table)
+    statement = _eligible(query, _Columns(table, table.prompt_key, table.prompt_member, table.at), table)
     any_table: Any = table
     texts: tuple[str, ...] = ("left_text", "right_text") if table is Duel else ("text",)
     kept = [getattr(any_table, name).is_not(None) for name in ("prompt", *texts)]
-    statement = statement.where(reason.is_(None), any_table.voice == query.voice, *kept)
-    return list(session.scalars(statement.order_by(col(table.id))))
+    statement = statement.where(any_table.voice == query.voice, *kept).order_by(col(table.id))
+    return list(session.scalars(statement))
 
 
 def eligible_ballots(session: Session, query: EligibilityQuery, table: type[Reply] | type[Duel]) -> list[Ballot]:
@@ -148,6 +143,12 @@ def exclusion_counts(session: Session, query: EligibilityQuery) -> dict[Exclusio
     return {Exclusion(why): count for count, why in rows}
 
 
+def _eligible(query: EligibilityQuery, columns: _Columns, selected: Any) -> Select[Any]:
+    """Rows of the voice's channels that may be used. The window is said once more, as what an index can look up."""
+    statement, reason = _judged(query, columns, selected)
+    return statement.where(_inside(query, columns.sent_at), reason.is_(None))
+
+
 def _judged(query: EligibilityQuery, columns: _Columns, selected: Any) -> tuple[Select[Any], ColumnElement[str | None]]:
     """Rows of the voice's channels joined with all that decides on them, and the first reason against each, or NULL."""
     table, member = columns.table, columns.member
@@ -162,7 +163,7 @@ def _judged(query: EligibilityQuery, columns: _Columns, selected: Any) -> tuple[
     is_seed = table.provenance == Provenance.OPERATOR_SEED
     no_permission = not (query.permission_reference or "").strip()
     reason: ColumnElement[str | None] = case(
-        (_outside(query, columns.sent_at), Exclusion.OUTSIDE_WINDOW.value),
+        (~_inside(query, columns.sent_at), Exclusion.OUTSIDE_WINDOW.value),
         (or_(col(erased.key).is_not(None), col(forgotten.key).is_not(None)), Exclusion.TOMBSTONED.value),
         *([(is_seed, null())] if query.purpose is Purpose.TRAIN else []),
         (table.provenance.not_in(MEMBERS_OWN), Exclusion.PROVENANCE.value),
@@ -189,6 +190,6 @@ def _has_agreed(columns: _Columns, purpose: Purpose, policy_version: str) -> Col
     return tuple_(columns.member, columns.table.channel).in_(select(agreed.c.member, agreed.c.channel))
 
 
-def _outside(query: EligibilityQuery, sent_at: Any) -> ColumnElement[bool]:
-    late: ColumnElement[bool] = sent_at >= query.until
-    return late if query.since is None else or_(late, sent_at < query.since)
+def _inside(query: EligibilityQuery, sent_at: Any) -> ColumnElement[bool]:
+    early: ColumnElement[bool] = sent_at < query.until
+    return early if query.since is None else and_(sent_at >= query.since, early)

@@ -108,6 +108,8 @@ class Message(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_message_member", "member"),
+        # A window of all channels, for PostgreSQL; retention.
+        Index("ix_message_sent_at", "sent_at"),
         # All that eligibility decides on, so that it reads no row whose text it does not return.
         Index("ix_message_window", "channel", "sent_at", "member", "provenance", "key"),
     )

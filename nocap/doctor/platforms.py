@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 
 import httpx
 
+from nocap.domain import utc_now
 from nocap.findings import Finding, ok, problem, warning
 from nocap.settings import Settings
 
@@ -13,6 +15,9 @@ DISCORD_API = "https://discord.com/api/v10"
 TELEGRAM_API = "https://api.telegram.org"
 MESSAGE_CONTENT = (1 << 18) | (1 << 19)
 """GATEWAY_MESSAGE_CONTENT and its form for bots in under 100 servers, in an application's flags."""
+
+CLOCK_DIFFERENCE_SECONDS = 5.0
+"""Answers name their second, and may be on their way for some."""
 
 
 def check_discord(settings: Settings, http: httpx.Client) -> Iterator[Finding]:
@@ -26,6 +31,7 @@ def check_discord(settings: Settings, http: httpx.Client) -> Iterator[Finding]:
         yield problem("discord", "Discord refuses the token.", "reset it in the developer portal under Bot → Token")
         return
     answer.raise_for_status()
+    yield from _clock("Discord", answer)
     application = answer.json()
     yield ok("discord", f"The token is that of {application.get('name', 'an application')}.")
     if application.get("flags", 0) & MESSAGE_CONTENT:
@@ -57,6 +63,7 @@ def check_telegram(settings: Settings, http: httpx.Client) -> Iterator[Finding]:
     if not answer.is_success:
         yield problem("telegram", f"Telegram answers {answer.status_code}.", "try again in a minute")
         return
+    yield from _clock("Telegram", answer)
     bot = answer.json()["result"]
     yield ok("telegram", f"The token is that of @{bot['username']}.")
     if not bot.get("can_join_groups"):
@@ -69,3 +76,15 @@ def check_telegram(settings: Settings, http: httpx.Client) -> Iterator[Finding]:
             "Privacy mode is on: in groups it sees commands, mentions and replies to it only.",
             "that is enough for mode `mention`; for `always`, @BotFather: /setprivacy → Disable, then add it anew",
         )
+
+
+def _clock(platform: str, answer: httpx.Response) -> Iterator[Finding]:
+    """This machine's clock against the platform's, where the answer tells it."""
+    try:
+        away = abs((parsedate_to_datetime(answer.headers["Date"]) - utc_now()).total_seconds())
+    except (KeyError, ValueError, TypeError):  # none, no date, or one without a zone
+        return
+    if away > CLOCK_DIFFERENCE_SECONDS:
+        yield problem("clock", f"This machine's clock is {away:.0f} s off {platform}'s.", "let it follow an NTP server")
+    else:
+        yield ok("clock", f"This machine's clock agrees with {platform}'s.")

@@ -8,11 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import REGISTRY
 from sqlmodel import Session, col, func, select
 
 from bots.conversation import Conversation
@@ -31,6 +26,7 @@ from inference.adapter_files import write_manifest
 from inference.client import BackendClient
 from inference.responder import RoutedResponder
 from inference.router import Replica, Router
+from inference.router_metrics import MOVED
 from nocap.backup import read_backup, write_backup
 from nocap.check import check_installation
 from nocap.domain import AdapterStatus, MemberKey, MessageKey, Provenance, Purpose
@@ -45,9 +41,11 @@ from storage.pointers import LivePointers
 from storage.registry import deployment, ensure_voice, register_adapter
 from storage.rotation import rotate
 from storage.tables import Adapter, ConsentEvent, DuelVote, Feedback, Message, Reply
+from tests.faults.nursery import Nursery
 from tests.faults.victim import (
     ADAPTERS,
     ANSWER,
+    ANSWER_SECONDS,
     CHANNEL,
     IMPORTED_ROWS,
     POLICY,
@@ -58,7 +56,6 @@ from tests.faults.victim import (
 )
 
 ASKING = 8
-ROOT = Path(__file__).parents[2]
 MOST_LINES, LONGEST_WAIT_SECONDS = 24, 0.03
 """A victim notes so many lines, two a step, and lives a moment longer, so that the kill falls into a step."""
 
@@ -92,31 +89,22 @@ class Killer:
         self._journal = folder / "journal.jsonl"
         self._pointer = {ADAPTERS[0]}
         _install(self.settings)
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.victim"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-        )
+        self._nursery = Nursery("tests.faults.victim")
 
     def close(self) -> None:
-        assert self._nursery.stdin is not None
-        self._nursery.stdin.close()
-        self._nursery.wait(timeout=30)
+        self._nursery.close()
 
     def kill(self, kinds: tuple[str, ...] = WORK, backup: Path | None = None) -> list[dict[str, Any]]:
         """Lets one process do a random number of steps; returns what it noted."""
         pid = self._begin(kinds, backup)
         lines = self._random.randint(1, MOST_LINES)
-        _until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
+        until(lambda: self._journal.exists() and self._journal.read_bytes().count(b"\n") >= lines)
         time.sleep(self._random.uniform(0, LONGEST_WAIT_SECONDS))
         self._kill(pid)
         return self._notes()
 
     def _begin(self, kinds: tuple[str, ...], backup: Path | None = None) -> int:
         """The pid of a new victim."""
-        assert self._nursery.stdin is not None and self._nursery.stdout is not None
         self._journal.unlink(missing_ok=True)
         order = {
             "data_dir": str(self.settings.data_dir),
@@ -126,15 +114,10 @@ class Killer:
             "kinds": kinds,
             "backup": str(backup),
         }
-        self._nursery.stdin.write(json.dumps(order) + "\n")
-        self._nursery.stdin.flush()
-        return int(self._nursery.stdout.readline())
+        return self._nursery.begin(order)
 
     def _kill(self, pid: int) -> None:
-        assert self._nursery.stdout is not None
-        os.kill(pid, signal.SIGKILL)
-        said = self._nursery.stdout.readline()
-        assert said == "killed\n", f"it must work until it is killed, and said {said!r}"
+        self._nursery.kill(pid)
         self.verdict.points += 1
 
     def _notes(self) -> list[dict[str, Any]]:
@@ -191,7 +174,7 @@ class Killer:
     def kill_a_replica(self) -> None:
         """One of two dies while members ask: each is answered once and in whole, and it is recorded once."""
         pid = self._begin(("replica",))
-        _until(lambda: self._journal.exists() and self._journal.read_bytes().endswith(b"\n"))
+        until(lambda: self._journal.exists() and self._journal.read_bytes().endswith(b"\n"))
         (note,) = self._notes()
         with self._opened() as database:
             members = [f"asker{self.verdict.points}-{number}" for number in range(ASKING)]
@@ -210,29 +193,24 @@ class Killer:
 
     async def _ask(self, database: Database, members: list[str], url: str, pid: int) -> tuple[list[str], bool]:
         """What each is told, and whether an answer went on at the replica that lives."""
-        other = BackendClient("http://other", timeout_seconds=30, transport=fake_backend().transport())
+        living = fake_backend()
+        other = BackendClient("http://other", timeout_seconds=30, transport=living.transport())
         replicas = [Replica(BackendClient(url, timeout_seconds=30)), Replica(other)]
         async with RoutedResponder(Router(LivePointers(database).read), replicas, str) as responder:
             limits = RateLimits(member_per_minute=1e6, channel_per_minute=1e6, everyone_per_minute=1e6)
             conversation = Conversation(database, responder, self.settings, lambda: START, limits=limits)
-
-            answering = asyncio.Event()
 
             async def ask(member: str) -> str:
                 key = MessageKey(f"q-{member}")
                 turn = await conversation.turn(
                     Incoming("telegram", CHANNEL, MemberKey(member), key, "no cap?", START, Provenance.TERMINAL)
                 )
-                told = ""
-                async for piece in turn:
-                    told += piece
-                    answering.set()
-                return told
+                return "".join([piece async for piece in turn])
 
             moved = _moved()
             asked = [asyncio.create_task(ask(member)) for member in members]
-            await answering.wait()
-            await asyncio.sleep(self._random.uniform(0, 0.7))
+            await living.was_asked.wait()  # so is the other, to which half of the questions go
+            await asyncio.sleep(self._random.uniform(0, ANSWER_SECONDS))
             self._kill(pid)
             texts = await asyncio.gather(*asked)
             return texts, _moved() > moved
@@ -312,7 +290,9 @@ def _in_flight(notes: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _moved() -> float:
-    return REGISTRY.get_sample_value("nocap_router_moved_total", {"adapter": "base"}) or 0.0
+    """How many answers went on at another replica so far, whichever adapter the pointer was at."""
+    samples = [sample for metric in MOVED.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "nocap_router_moved_total")
 
 
 def _count(session: Session, table: Any, *conditions: Any) -> int:
@@ -339,7 +319,7 @@ def _install(settings: Settings) -> None:
     database.close()
 
 
-def _until(condition: Any) -> None:
+def until(condition: Any) -> None:
     deadline = time.monotonic() + 240
     while not condition():
         assert time.monotonic() < deadline, "the process never began"

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.kill import Killer
+from tests.faults.kill_retrain import KILLS_A_RUN, RetrainKiller
 
 KILLS = 6
+MOST_REPLICAS = 20
+"""Four kills in five fall into an answer."""
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -35,9 +38,23 @@ def test_a_killed_key_rotation_loses_no_text_and_goes_on(killer: Killer) -> None
 
 
 def test_a_replica_killed_in_the_middle_of_answers_costs_none_of_them(killer: Killer) -> None:
-    for _ in range(2):
+    while not killer.verdict.in_flight["answer of a replica"] and killer.verdict.points < MOST_REPLICAS:
         killer.kill_a_replica()
     assert killer.verdict.wrong == [], killer.verdict
+    assert killer.verdict.in_flight["answer of a replica"], "no kill fell into an answer"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_retrain_killed_in_every_stage_goes_on_to_one_live_adapter(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    url = None if kind == "sqlite" else request.getfixturevalue("postgres_database_url")
+    killer = RetrainKiller(tmp_path, url, seed=1)
+    for _ in range(2 * KILLS_A_RUN):
+        killer.kill()
+    killer.close()
+    assert killer.verdict.wrong == [], killer.verdict
+    assert killer.verdict.done["retrain"] >= 1
 
 
 def test_a_killed_migration_or_restoration_leaves_a_database_that_opens(tmp_path: Path) -> None:

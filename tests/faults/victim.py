@@ -12,8 +12,7 @@ import json
 import logging
 import os
 import random
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,9 @@ from storage.database import Database
 from storage.messages import forget_member
 from storage.outbox import VoteOutbox
 from storage.rotation import rotate
-from tests.fakes.backend import FakeBackend, says, serve
+from tests.fakes import backend
+from tests.fakes.backend import FakeBackend, says
+from tests.faults.nursery import serve
 
 VOICE, CHANNEL = VoiceName("genz"), ChannelKey("flat")
 POLICY = Settings.model_fields["policy_version"].default
@@ -50,6 +51,7 @@ ADAPTERS = (BASE, AdapterName("genz-v1"), AdapterName("genz-v2"))
 START = datetime(2026, 11, 1, tzinfo=UTC)
 IMPORTED_ROWS = 25
 ANSWER = tuple(f"piece {number} " for number in range(25))
+ANSWER_SECONDS = 1.0
 WORK = ("chat", "vote", "change_vote", "duel", "import", "promote", "forget", "consent", "backup", "outbox")
 
 
@@ -225,14 +227,14 @@ def rotate_again(settings: Settings, journal: Journal) -> None:
 
 
 def fake_backend() -> FakeBackend:
-    """One of several replicas that hold the same adapters; its answers take a second."""
-    backend = FakeBackend(**{name: says(*ANSWER) for name in ADAPTERS})
-    backend.pause_seconds = 1.0 / len(ANSWER)
-    return backend
+    """One of several replicas that hold the same adapters."""
+    fake = FakeBackend(**{name: says(*ANSWER) for name in ADAPTERS})
+    fake.pause_seconds = ANSWER_SECONDS / len(ANSWER)
+    return fake
 
 
 async def be_a_replica(journal: Journal) -> None:
-    async with serve(fake_backend()) as url:
+    async with backend.serve(fake_backend()) as url:
         journal.note("begin", "replica", url=url)
         await asyncio.Event().wait()
 
@@ -252,26 +254,6 @@ def _child(order: dict[str, Any]) -> None:
         Victim(settings, order["seed"], journal).work(tuple(order["kinds"]))
 
 
-def _orders() -> Iterator[dict[str, Any]]:
-    for line in sys.stdin:
-        yield json.loads(line)
-
-
-def main() -> None:
-    for order in _orders():
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _child(order)
-            except BaseException as error:
-                print(f"victim: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-            finally:
-                os._exit(1)
-        print(pid, flush=True)
-        _, status = os.waitpid(pid, 0)
-        print("killed" if os.WIFSIGNALED(status) else "failed", flush=True)
-
-
 if __name__ == "__main__":
     configure_logging(logging.ERROR)
-    main()
+    serve(_child)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from nocap.app import initialise
 from nocap.doctor import backend, examine, machine
 from nocap.doctor.machine import needed_gib, parameters
 from nocap.doctor.platforms import MESSAGE_CONTENT, check_discord, check_telegram
+from nocap.domain import utc_now
 from nocap.findings import Finding, Level
 from nocap.settings import (
     DatabaseSettings,
@@ -199,6 +202,20 @@ def test_telegrams_privacy_mode_is_read_from_getme(
 
     with client(answer) as http:
         assert levels(check_telegram(settings(telegram=TelegramSettings(token=TOKEN)), http)) == expected
+
+
+@pytest.mark.parametrize(("away", "expected"), [(1, Level.OK), (-90, Level.PROBLEM), (3600, Level.PROBLEM)])
+@pytest.mark.parametrize("platform", ["discord", "telegram"])
+def test_the_clock_is_held_against_the_platforms(
+    settings: Callable[..., Settings], platform: str, away: float, expected: Level
+) -> None:
+    body = {"flags": 0, "result": {"username": "nocap_bot"}}
+    date = format_datetime(utc_now() + timedelta(seconds=away), usegmt=True)
+    chosen = settings(discord=DiscordSettings(token=TOKEN), telegram=TelegramSettings(token=TOKEN))
+    check = {"discord": check_discord, "telegram": check_telegram}[platform]
+    with client(lambda _: httpx.Response(200, json=body, headers={"Date": date})) as http:
+        (finding,) = [one for one in check(chosen, http) if one.subject == "clock"]
+    assert (finding.level, bool(finding.remedy)) == (expected, expected is Level.PROBLEM)
 
 
 def test_no_token_is_told_when_a_platform_is_away(installed: Settings) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from inference.adapter_files import write_manifest
 from nocap.domain import (
     BASE,
     AdapterName,
@@ -17,6 +19,8 @@ from nocap.domain import (
     Purpose,
     RunId,
     RunState,
+    Stage,
+    Verdict,
     VoiceName,
     Vote,
 )
@@ -29,8 +33,13 @@ from nocap.settings import (
     RetrainSettings,
     Settings,
 )
+from retrain import gates, training
 from retrain.dataset import held_out_member
+from retrain.gates import Decision, Measurements
 from retrain.job import run_job
+from retrain.run_folder import STEPS
+from retrain.stages import StageContext
+from retrain.train.publish import copy_adapter
 from storage import registry, runs
 from storage.channels import ensure_channel
 from storage.consent import record_consent
@@ -60,8 +69,10 @@ MOODS = (
 # fmt: on
 
 
-def build_settings(data: Path, base: Path, keyring_file: Path | None = None, **retrain: object) -> Settings:
-    """Settings whose database, runs and adapters lie in `data`; no server is running where they point."""
+def build_settings(
+    data: Path, base: Path, keyring_file: Path | None = None, *, url: str | None = None, **retrain: object
+) -> Settings:
+    """Settings whose runs, adapters and (without `url`) database lie in `data`; no server runs where they point."""
     recipe: dict[str, object] = {
         "min_examples": 20,
         "max_examples_per_member": 50,
@@ -74,7 +85,7 @@ def build_settings(data: Path, base: Path, keyring_file: Path | None = None, **r
     }
     return Settings(
         data_dir=data,
-        database=DatabaseSettings(url=f"sqlite:///{data / 'nocap.db'}", key_file=keyring_file),
+        database=DatabaseSettings(url=url or f"sqlite:///{data / 'nocap.db'}", key_file=keyring_file),
         model=ModelSettings(base=str(base), device="cpu"),
         inference=InferenceSettings(urls=("http://127.0.0.1:9",)),
         retrain=RetrainSettings.model_validate(recipe | retrain),
@@ -154,14 +165,14 @@ def _message(key: str, member: MemberKey, text: str, at: datetime, reply_to: Mes
     return NewMessage(MessageKey(key), CHANNEL, member, Provenance.DONATION, at, text, reply_to)
 
 
-def new_run(database: Database) -> RunId:
+def new_run(database: Database, incumbent: AdapterName = BASE) -> RunId:
     with database.write() as session:
         run = create_run(
             session,
             voice=GENZ,
             trigger="operator",
             as_of=AS_OF,
-            incumbent=BASE,
+            incumbent=incumbent,
             options={},
             permission_reference=None,
             at=AS_OF,
@@ -169,13 +180,46 @@ def new_run(database: Database) -> RunId:
         return RunId(run.id)
 
 
+def decided(verdict: Verdict) -> Decision:
+    """As the gates would say it, over measurements that hold nothing."""
+    results = tuple(gate.decide(Measurements(), build_settings(Path(), Path()).gates) for gate in gates.GATES)
+    return Decision(verdict, results, f"They say {verdict}.")
+
+
+def _train_quickly(context: StageContext) -> None:
+    """Registers an adapter of fixed bytes, put in place and entered as the real stage does at its end."""
+    context.snapshot()
+    name = training.challenger(context)
+    source, output = context.folder / STEPS / "quick", context.settings.adapters_dir / name
+    if not output.exists():
+        shutil.rmtree(source, ignore_errors=True)
+        source.mkdir(parents=True)
+        (source / "adapter_config.json").write_text("{}")
+        (source / "adapter_model.safetensors").write_bytes(name.encode())
+        write_manifest(source, name=name, base_digest="b" * 64, rank=4)
+        copy_adapter(source, output)
+    training.register(context, name)
+
+
+QUICK_STAGES = {Stage.TRAIN: lambda context: None, Stage.PREFERENCES: _train_quickly}
+"""The training stages without training."""
+
+
 class World:
     """An installation of its own, with a run that has not begun; `talk` puts the members' messages into it."""
 
-    def __init__(self, data: Path, base: Path, talk: Callable[[Database], object] = chat, **retrain: object) -> None:
+    def __init__(
+        self,
+        data: Path,
+        base: Path,
+        talk: Callable[[Database], object] = chat,
+        *,
+        url: str | None = None,
+        **retrain: object,
+    ) -> None:
         data.mkdir(parents=True)
         Keyring.create(data / "nocap.key")
-        self.settings = build_settings(data, base, data / "nocap.key", **retrain)
+        self.settings = build_settings(data, base, data / "nocap.key", url=url, **retrain)
         self.database = Database.open(self.settings.database_url, Keyring.load(data / "nocap.key"), create=True)
         settle(self.database)
         talk(self.database)

@@ -20,8 +20,8 @@ from inference.adapter_files import verify_adapter
 from nocap.domain import BASE, AdapterStatus, RunState, Stage, Verdict, utc_now
 from nocap.errors import AdapterError, RunError
 from nocap.settings import CanarySettings, GateSettings
-from retrain import gates, job, measure, stages, training
-from retrain.gates import Decision, Measurements
+from retrain import gates, job, measure, stages
+from retrain.gates import Measurements
 from retrain.job import is_running, start_job
 from retrain.run_folder import read_config, read_json, write_config
 from storage import registry, runs
@@ -31,8 +31,10 @@ from tests.retrain.job_world import (
     AS_OF,
     GENZ,
     LEARNERS,
+    QUICK_STAGES,
     World,
     build_settings,
+    decided,
     new_run,
     secret_of,
     vote,
@@ -53,8 +55,7 @@ def quick_measure(monkeypatch):
 
 
 def _decide(monkeypatch, verdict: Verdict) -> None:
-    results = tuple(gate.decide(Measurements(), build_settings(Path(), Path()).gates) for gate in gates.GATES)
-    monkeypatch.setattr(gates, "decide", lambda *_: Decision(verdict, results, f"They say {verdict}."))
+    monkeypatch.setattr(gates, "decide", lambda *_: decided(verdict))
 
 
 def test_too_little_to_judge_by_abstains_before_anything_is_trained(tmp_path, tiny_base):
@@ -107,7 +108,7 @@ def _assert_no_texts(world) -> None:
 
 def test_a_passed_run_is_promoted_and_working_on_it_again_changes_nothing(world, quick_measure, monkeypatch):
     _decide(monkeypatch, Verdict.PASS)
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES)
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v1"
     assert world.adapters() == {"genz-v1": AdapterStatus.PASSED}
@@ -119,7 +120,7 @@ def test_a_passed_run_is_promoted_and_working_on_it_again_changes_nothing(world,
 
 def test_with_a_canary_share_a_passed_run_goes_on_trial_once(world, quick_measure, monkeypatch):
     _decide(monkeypatch, Verdict.PASS)
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES)
     world.settings = world.settings.model_copy(update={"canary": CanarySettings(share=0.2)})
     assert world.work() is RunState.ON_TRIAL
     assert world.live() == BASE
@@ -139,7 +140,7 @@ def test_with_a_canary_share_a_passed_run_goes_on_trial_once(world, quick_measur
 )
 def test_anything_but_a_pass_leaves_the_live_adapter(world, quick_measure, monkeypatch, verdict, state, status):
     _decide(monkeypatch, verdict)
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES)
     assert world.work() is state
     assert (world.live(), world.adapters()) == (BASE, {"genz-v1": status})
 
@@ -149,7 +150,7 @@ def test_anything_but_a_pass_leaves_the_live_adapter(world, quick_measure, monke
 def test_a_process_that_dies_at_any_stage_is_taken_up_there(world, quick_measure, monkeypatch, stage, moment):
     """A SystemExit ends the process's work as a kill does: nothing of the run is tidied up."""
     _decide(monkeypatch, Verdict.PASS)
-    work = stages.WORK | _quick()
+    work = stages.WORK | QUICK_STAGES
     real = work[stage]
 
     def dies(context):
@@ -166,26 +167,6 @@ def test_a_process_that_dies_at_any_stage_is_taken_up_there(world, quick_measure
     assert (world.live(), world.adapters()) == ("genz-v1", {"genz-v1": AdapterStatus.PASSED})
 
 
-def _quick():
-    """The training stages without training."""
-    return {Stage.TRAIN: lambda context: None, Stage.PREFERENCES: _quick_train}
-
-
-def _quick_train(context):
-    """Registers an adapter of fixed bytes, as the real stage does at its end."""
-    from inference.adapter_files import write_manifest
-
-    context.snapshot()
-    name = training.challenger(context)
-    folder = context.settings.adapters_dir / name
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        (folder / "adapter_config.json").write_text("{}")
-        (folder / "adapter_model.safetensors").write_bytes(name.encode())
-        write_manifest(folder, name=name, base_digest="b" * 64, rank=4)
-    training.register(context, name)
-
-
 def test_rows_erased_during_a_run_send_it_back_and_what_was_trained_is_discarded(world, quick_measure, monkeypatch):
     _decide(monkeypatch, Verdict.PASS)
     member, erased = LEARNERS[0], []
@@ -196,7 +177,7 @@ def test_rows_erased_during_a_run_send_it_back_and_what_was_trained_is_discarded
                 erased.append(forget_member(session, member, AS_OF))
         return stages.take_measurements(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.MEASURE: forgets})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES | {Stage.MEASURE: forgets})
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v2"
     assert world.adapters() == {"genz-v1": AdapterStatus.RETIRED, "genz-v2": AdapterStatus.PASSED}
@@ -216,7 +197,7 @@ def test_rows_erased_after_the_gates_passed_stop_the_promotion_too(world, quick_
                 erased.append(forget_member(session, LEARNERS[0], AS_OF))
         return stages.go_live(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.PROMOTE: forgets})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES | {Stage.PROMOTE: forgets})
     assert world.work() is RunState.PROMOTED
     assert world.live() == "genz-v2"
 
@@ -233,7 +214,7 @@ def test_a_prompt_erased_after_its_answer_taught_sends_the_run_back(world, quick
                 assert not delete_message(session, "asked-0-0", AS_OF)
         return stages.take_measurements(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.MEASURE: erases})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES | {Stage.MEASURE: erases})
     assert world.work() is RunState.PROMOTED
     assert (taken, world.live()) == ([20, 19], "genz-v2")
 
@@ -266,7 +247,7 @@ def test_another_adapter_that_went_live_meanwhile_is_not_overwritten(world, quic
             registry.move_pointer(session, GENZ, "genz-v7", actor="operator", reason="by hand", at=AS_OF)
         return stages.go_live(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.PROMOTE: overtaken})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES | {Stage.PROMOTE: overtaken})
     assert world.work() is RunState.FAILED
     assert "but genz-v7 went live meanwhile; nothing was promoted" in world.run().reason
     assert world.live() == "genz-v7"
@@ -298,7 +279,7 @@ def test_a_corrupt_adapter_fails_the_run_with_one_sentence(world, quick_measure,
         weights.write_bytes(b"Genz-v1")
         return stages.decide(context)
 
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick() | {Stage.GATES: corrupts})
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES | {Stage.GATES: corrupts})
     assert world.work() is RunState.FAILED
     assert "corrupt" in world.run().reason and world.run().reason.count("\n") == 0
     assert world.live() == BASE
@@ -340,7 +321,7 @@ def test_a_run_that_waits_for_another_can_be_cancelled(world, monkeypatch):
 
 
 def test_the_lease_of_a_dead_process_of_this_machine_is_taken_over(world, quick_measure, monkeypatch):
-    monkeypatch.setattr(stages, "WORK", stages.WORK | _quick())
+    monkeypatch.setattr(stages, "WORK", stages.WORK | QUICK_STAGES)
     with world.database.write() as session:
         owner = f"other@{job.socket.gethostname()}:{_dead_pid()}"
         session.add(Lease(name="retrain", owner=owner, expires_at=AS_OF + timedelta(hours=1)))

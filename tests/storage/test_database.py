@@ -4,20 +4,27 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, StatementError
+from sqlmodel import SQLModel, select
 
+from nocap.domain import Vote
 from nocap.errors import ConfigurationError, KeyMismatchError, StorageError
+from nocap.findings import Level
 from storage.crypto import Keyring
 from storage.database import Database
-from storage.migrations import HEAD
-from storage.tables import Channel, Message
-from tests.storage.community import ANA, FLAT, GENZ, NOW, agree, message, open_channel, store
+from storage.invariants import check_rows
+from storage.migrations import HEAD, KNOWN
+from storage.tables import Channel, Feedback, Message
+from tests.storage.community import ANA, FLAT, GENZ, NOW, agree, answer, message, open_channel, store
 
 STRANGER = Keyring(b"s" * 32)
 
@@ -151,6 +158,29 @@ def test_an_older_schema_is_not_opened_but_pointed_to_the_upgrade(
     monkeypatch.setattr("storage.database.HEAD", "9999")
     with pytest.raises(StorageError, match=rf"at schema {HEAD}, this nocap needs 9999; run `nocap db upgrade`"):
         Database.open(empty_url, keyring)
+
+
+@pytest.mark.parametrize("revision", sorted(KNOWN - {HEAD}))
+def test_a_database_of_every_older_schema_is_upgraded_with_its_rows(
+    empty_url: str, keyring: Keyring, monkeypatch: pytest.MonkeyPatch, revision: str
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("storage.database.HEAD", revision)
+        old = Database.open(empty_url, keyring, create=True)
+        with old.write() as session:
+            open_channel(session)
+            agree(session, ANA)
+            store(session, message("k", text="said in the old days"))
+            session.add(Feedback(reply_id=answer(session), member=ANA, vote=Vote.UP, at=NOW))
+        old.close()
+    with pytest.raises(StorageError, match=f"at schema {revision}, .*`nocap db upgrade`"):
+        Database.open(empty_url, keyring)
+    with closing(Database.open(empty_url, keyring, create=True)) as database, database.read() as session:
+        assert session.exec(select(Message.text)).all() == ["said in the old days"]
+        assert session.exec(select(Feedback.vote)).all() == [Vote.UP]
+        context = MigrationContext.configure(session.connection(), opts={"compare_type": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+        assert [one.sentence for one in check_rows(session) if one.level is Level.PROBLEM] == []
 
 
 def test_an_upgrade_that_fails_leaves_nothing_behind(

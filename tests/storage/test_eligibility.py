@@ -1,8 +1,13 @@
 import itertools
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from sqlalchemy import event, insert, text
+from sqlmodel import Session
 
 from nocap.domain import ChannelKey, Provenance, Purpose, VoiceName
 from storage.channels import set_channel
@@ -172,3 +177,45 @@ def test_messages_come_by_channel_and_time(database: Database) -> None:
             message("f1", sent_at=early),
         )
         assert [row.key for row in eligible_messages(session, query())] == ["f1", "f2", "q1"]
+
+
+def test_the_window_is_looked_up_in_an_index(database: Database) -> None:
+    """As many messages as make reading them all dear, of a year, in the order in which they were said."""
+    with database.write() as session:
+        for number in range(10):
+            open_channel(session, ChannelKey(f"c{number}"))
+        session.connection().execute(insert(Message), [_said(number) for number in range(5000)])
+        session.connection().execute(text("ANALYZE"))
+    with database.read() as session:
+        with _asked(session) as statements:
+            eligible_messages(session, query(since_days=28))
+        ((statement, parameters),) = statements
+        explain = "EXPLAIN" if database.url.get_backend_name() == "postgresql" else "EXPLAIN QUERY PLAN"
+        rows = session.connection().exec_driver_sql(f"{explain} {statement}", parameters).all()
+    plan = "\n".join(row[-1] for row in rows)
+    if database.url.get_backend_name() == "postgresql":
+        assert "Scan using ix_message_sent_at on message" in plan or "Bitmap Index Scan on ix_message_sent_at" in plan
+    else:
+        assert "ix_message_window (channel=? AND sent_at>? AND sent_at<?)" in plan
+
+
+def _said(number: int) -> dict[str, Any]:
+    at = NOW - timedelta(days=365 * (1 - number / 5000))
+    return {
+        "key": f"k{number}", "channel": f"c{number % 10}", "member": ANA, "provenance": Provenance.DONATION,
+        "sent_at": at, "received_at": at, "text": "no cap, said at some length", "reply_to": None,
+    }  # fmt: skip
+
+
+@contextmanager
+def _asked(session: Session) -> Iterator[list[tuple[str, Any]]]:
+    """The statements that run inside, with their parameters."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    engine = session.get_bind()
+    event.listen(engine, "before_cursor_execute", note)
+    yield asked
+    event.remove(engine, "before_cursor_execute", note)
