@@ -7,7 +7,7 @@ import pytest
 from inference.adapter_files import read_manifest, write_manifest
 from nocap.actions import Actions
 from nocap.domain import AdapterName, AdapterStatus
-from nocap.errors import AdapterError, InputError
+from nocap.errors import AdapterError, InputError, NotPermitted
 from storage import registry
 from storage.tables import Adapter, AuditEvent
 from tests.inference.server import tiny
@@ -91,3 +91,11 @@ def test_a_merged_export_says_what_the_adapter_says_and_a_gguf_holds_its_layers(
     lora = actions.export_adapter(AdapterName("genz-v1"), tmp_path / "out" / "genz-v1.gguf", "gguf-lora")
     assert len(gguf.GGUFReader(lora).tensors) == 2 * 2 * 7  # A and B, blocks, linear layers
     assert _audited(sqlite_database) == ["export_adapter"] * 2
+    elsewhere = Actions(sqlite_database, build_settings(tmp_path, tiny.write_model(tmp_path / "other")), actor="tester")
+    for form in ("merged", "gguf-lora"):
+        with pytest.raises(AdapterError, match="belongs to another base model"):
+            elsewhere.export_adapter(AdapterName("genz-v1"), tmp_path / f"elsewhere-{form}", form)
+    with sqlite_database.write() as session:
+        registry.request_retirement(session, [AdapterName("genz-v1")], AS_OF)
+    with pytest.raises(NotPermitted, match="does not leave"):
+        actions.export_adapter(AdapterName("genz-v1"), tmp_path / "late", "peft")
