@@ -1,8 +1,9 @@
 """What votes add: base, supervised, + KTO, + KTO + DPO, by every gate's figure, on the simulated community.
 
-`python -m benchmarks.preferences [--rate R] [--json]`. Its members vote by their hidden taste on the supervised voice's
-own answers and decide duels of it against the base; each voice is then measured as in a run, and liked or not on
-prompts that nobody saw.
+`python -m benchmarks.preferences [--rate R] [--seed N] [--json]`. Its members vote by their hidden taste on the
+supervised voice's own answers and decide duels of it against the base; each voice is then measured as in a run, and
+liked or not on prompts that nobody saw, the same ones for every voice: gains in liking are of pairs, with their 95 %
+bounds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from statistics import fmean
+from statistics import NormalDist, fmean, stdev
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
@@ -31,6 +32,8 @@ from nocap.demo.taste import choose, liking, vote
 from nocap.demo.world import World, prepare
 from nocap.domain import BASE, AdapterName, ChatMessage, MemberKey, Provenance
 from nocap.settings import PreferenceSettings, Settings
+from nocap.text.lexicon import Lexicon
+from retrain._observations import fading_terms
 from retrain.canaries import plant
 from retrain.dataset import Snapshot, build_snapshot, voice_terms
 from retrain.gates import decide
@@ -54,24 +57,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=float, default=2e-4, help="KTO's and DPO's learning rate")
     parser.add_argument("--replies", type=int, default=600)
+    parser.add_argument("--seed", type=int, default=7, help="of the community, the prompts and the votes")
     parser.add_argument("--json", action="store_true", dest="as_json")
     arguments = parser.parse_args()
     with TemporaryDirectory() as folder:
-        figures = _Ablation(Path(folder), arguments.rate, arguments.replies).run(Console(stderr=True))
-    bars = {"votes_liked_over_supervised": Bar(0.0, at_most=False)}
+        figures = _Ablation(Path(folder), arguments.rate, arguments.replies, arguments.seed).run(Console(stderr=True))
+    bars = {"kto_dpo over supervised: liking, at least": Bar(0.0, at_most=False)}
     publish("preferences", figures, bars, packages=("torch", "trl", "peft"), as_json=arguments.as_json)
 
 
 class _Ablation:
-    def __init__(self, folder: Path, rate: float, replies: int) -> None:
-        community = Community(7)
-        world = prepare(Settings(data_dir=folder), community, 7)
-        for _ in world.store(community.history()):
+    def __init__(self, folder: Path, rate: float, replies: int, seed: int) -> None:
+        community = Community(seed)
+        world = prepare(Settings(data_dir=folder), community, seed)
+        messages = [*community.history(), *community.week(1)]
+        for _ in world.store(messages):
             pass
-        for _ in world.store(community.week(1)):
-            pass
-        self.settings, self.folder, self.replies = world.settings, folder, replies
+        self.settings, self.folder, self.replies, self.seed = world.settings, folder, replies, seed
         self.snapshot, self.terms = _snapshot(world)
+        self.fading = fading_terms(Lexicon(self.terms), ((one.sent_at, one.text) for one in messages), NOW)
         self.base = (self.settings.base_path, self.settings.model.quantization, self.settings.model.device)
         self.votes = PreferenceSettings(kto_learning_rate=rate, dpo_learning_rate=rate)
 
@@ -83,10 +87,14 @@ class _Ablation:
         console.print(f"{len(thumbs.thumbs)} thumbs {dict(thumbs.votes_dropped)}; {len(pairs.pairs)} pairs")
         self._go_on("supervised", "kto", lambda plan: train_on_thumbs(plan, thumbs.thumbs, **_quiet()))
         self._go_on("kto", "kto_dpo", lambda plan: train_on_duels(plan, pairs.pairs, **_quiet()))
-        figures: dict[str, float] = {}
+        figures: dict[str, float] = {"thumbs": float(len(thumbs.thumbs)), "pairs": float(len(pairs.pairs))}
         for voice in ("base", "supervised", "kto", "kto_dpo"):
             figures |= {f"{voice}: {name}": value for name, value in self._figures(voice, console).items()}
-        figures["votes_liked_over_supervised"] = figures["kto_dpo: liking"] - figures["supervised: liking"]
+        likings = {voice: self._likings(voice) for voice in ("base", "supervised", "kto", "kto_dpo")}
+        figures |= {f"{voice}: liking": fmean(values) for voice, values in likings.items()}
+        for voice, before in (("kto", "supervised"), ("kto_dpo", "kto"), ("kto_dpo", "supervised")):
+            gained = _gained(likings[voice], likings[before])
+            figures |= {f"{voice} over {before}: liking{name}": value for name, value in gained.items()}
         return figures
 
     def _untrained(self) -> None:
@@ -114,12 +122,14 @@ class _Ablation:
 
     def _go_on(self, last: str, step: str, train: Callable[[PreferencePlan], object]) -> None:
         train(
-            PreferencePlan(*self.base, PROMPT, NAME, self._adapter(last), self._adapter(step), self.votes, 512, seed=7)
+            PreferencePlan(
+                *self.base, PROMPT, NAME, self._adapter(last), self._adapter(step), self.votes, 512, self.seed
+            )
         )
         gc.collect()
 
     def _thumbs(self):  # type: ignore[no-untyped-def]
-        exchanges, rng = grammar.answers(random.Random(11), self.replies), random.Random(12)
+        exchanges, rng = self._prompts("thumbs", self.replies), random.Random(f"{self.seed}:votes")
         replies, ballots = [], []
         for number, (one, text) in enumerate(zip(exchanges, self._answers("supervised", exchanges), strict=True), 1):
             row = Reply(text=text, adapter=NAME, **_row(number, one))
@@ -130,7 +140,7 @@ class _Ablation:
         return choose_thumbs(replies, ballots, self._scope())
 
     def _pairs(self):  # type: ignore[no-untyped-def]
-        exchanges, rng = grammar.answers(random.Random(13), self.replies // 2), random.Random(14)
+        exchanges, rng = self._prompts("duels", self.replies // 2), random.Random(f"{self.seed}:duel votes")
         duels, ballots = [], []
         answers = zip(exchanges, self._answers("supervised", exchanges), self._answers("base", exchanges), strict=True)
         for number, (one, left, right) in enumerate(answers, 1):
@@ -140,7 +150,7 @@ class _Ablation:
         return choose_pairs(duels, ballots, self._scope())
 
     def _scope(self) -> Scope:
-        return Scope(NOW, {NAME}, frozenset(), timedelta(hours=72), self.votes, seed=7)
+        return Scope(NOW, {NAME}, frozenset(), timedelta(hours=72), self.votes, self.seed)
 
     def _figures(self, voice: str, console: Console) -> dict[str, float]:
         plan = MeasurePlan(
@@ -152,21 +162,29 @@ class _Ablation:
             evaluate=self.snapshot.evaluate,
             lexicon=self.terms,
             settings=self.settings.gates,
-            seed=7,
+            seed=self.settings.retrain.seed,
             cache_dir=self.folder / "cache",
             sampling=self.settings.chat.sampling,
+            fading=self.fading,
         )
         decision = decide(measure(plan, lambda *_: None).measurements, self.settings.gates)
         for one in decision.results:
             console.print(f"{voice:<11}{one.verdict:<8}{one.sentence}", markup=False, soft_wrap=True)
         gates = {one.gate: one.statistic for one in decision.results if one.statistic is not None}
-        exchanges = grammar.answers(random.Random(15), 400, "held_out")
+        gc.collect()
+        return gates | {"gates passed": float(sum(one.verdict == "pass" for one in decision.results))}
+
+    def _likings(self, voice: str) -> list[float]:
+        """How much the community likes each answer to the held-out prompts."""
+        exchanges = self._prompts("liking", 1_000, "held_out")
         answers = self._answers(voice, exchanges)
         gc.collect()
-        return gates | {
-            "gates passed": float(sum(one.verdict == "pass" for one in decision.results)),
-            "liking": fmean(liking(one, text, 1.0) for one, text in zip(exchanges, answers, strict=True)),
-        }
+        return [liking(one, text, 1.0) for one, text in zip(exchanges, answers, strict=True)]
+
+    def _prompts(self, use: str, count: int, split: grammar.Split = "train") -> list[grammar.Exchange]:
+        """Prompts that stand alone, each with one neutral reply to it."""
+        rng = random.Random(f"{self.seed}:{use}")
+        return [grammar.answers(rng, 1, split)[0] for _ in range(count)]
 
     def _answers(self, voice: str, exchanges: Sequence[grammar.Exchange]) -> list[str]:
         sampling = self.settings.chat.sampling
@@ -186,6 +204,13 @@ class _Ablation:
 
     def _adapter(self, voice: str) -> Path:
         return self.folder / "adapters" / voice
+
+
+def _gained(after: Sequence[float], before: Sequence[float]) -> dict[str, float]:
+    """The mean difference of the pairs, and its 95 % bounds."""
+    gains = [one - other for one, other in zip(after, before, strict=True)]
+    mean, width = fmean(gains), NormalDist().inv_cdf(0.975) * stdev(gains) / len(gains) ** 0.5
+    return {"": mean, ", at least": mean - width, ", at most": mean + width}
 
 
 def _snapshot(world: World) -> tuple[Snapshot, tuple[str, ...]]:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inference.adapter_files import verify_adapter
-from inference.base_model import load_base, resolve_base
+from inference.base_model import base_digest, load_base, resolve_base
 from inference.prompt import chat_messages
-from nocap.domain import AdapterName
-from nocap.errors import InputError
+from nocap.domain import AdapterName, AdapterStatus
+from nocap.errors import InputError, NotPermitted
 from nocap.settings import Settings
 from retrain.examples import Example
 from retrain.gguf_lora import write_gguf_lora
+from retrain.promote import verify_registered
 from retrain.train.publish import copy_adapter
 from storage.database import Database
-from storage.registry import get_adapter
+from storage.registry import get_adapter, retirements
+from storage.tables import Adapter
 
 AdapterFormat = Literal["peft", "merged", "gguf-lora"]
 DatasetFormat = Literal["axolotl", "llama-factory"]
@@ -30,18 +32,17 @@ def export_adapter(
     LoRA file.
 
     A merged base is written unquantised, since 4-bit weights cannot take an adapter in without loss. Raises InputError
-    where `output` is there already, AdapterError where the adapter is unknown or not intact.
+    where `output` is there already, and as `adapter_that_may_leave` does.
     """
     if output.exists():
         raise InputError(f"{output} is there already; name a new one.")
-    with database.read() as session:
-        row = get_adapter(session, name)
+    adapter_that_may_leave(database, settings, name)
     folder = settings.adapters_dir / name
-    verify_adapter(folder, base_digest=row.base_digest)
     if form == "peft":
         copy_adapter(folder, output)
         return output
     if form == "gguf-lora":
+        verify_adapter(folder, base_digest=base_digest(settings.base_path))
         output.parent.mkdir(parents=True, exist_ok=True)
         write_gguf_lora(folder, resolve_base(settings.base_path), output)
         return output
@@ -53,6 +54,20 @@ def export_adapter(
     merged.save_pretrained(output)
     base.tokenizer.save_pretrained(output)
     return output
+
+
+def adapter_that_may_leave(database: Database, settings: Settings, name: AdapterName) -> Adapter:
+    """The registered adapter, verified.
+
+    Raises NotPermitted for one that is or is to be retired, AdapterError for one that is unknown or not intact.
+    """
+    with database.read() as session:
+        row = get_adapter(session, name)
+        due = {mark.adapter for mark in retirements(session)}
+    if row.status == AdapterStatus.RETIRED or name in due:
+        raise NotPermitted(f"{name} learnt from texts that were erased since; it does not leave this machine.")
+    verify_registered(settings, row)
+    return row
 
 
 def dataset_lines(examples: Iterable[Example], system_prompt: str, form: DatasetFormat) -> Iterable[str]:

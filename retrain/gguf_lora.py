@@ -68,7 +68,9 @@ def write_gguf_lora(adapter: Path, base: Path, output: Path) -> None:
 
 
 def _alpha(lora: Mapping[str, Any]) -> float:
-    """llama.cpp scales by alpha over rank, whatever PEFT was told."""
+    """llama.cpp scales every layer by one alpha over the layer's rank, whatever PEFT was told."""
+    if lora.get("alpha_pattern") or (lora.get("use_rslora") and lora.get("rank_pattern")):
+        raise AdapterError("llama.cpp has one alpha for all layers, and this adapter has several; export peft instead.")
     alpha, rank = float(lora["lora_alpha"]), int(lora["r"])
     return alpha * rank**0.5 if lora.get("use_rslora") else alpha
 

@@ -17,11 +17,11 @@ from inference.adapter_files import MANIFEST, SIGNATURE, AdapterManifest, read_m
 from inference.base_model import base_digest
 from inference.signing import require_signature
 from nocap.domain import AdapterName, AdapterStatus, VoiceName
-from nocap.errors import AdapterError, InputError, NotPermitted
+from nocap.errors import AdapterError, InputError
 from nocap.settings import Settings
 from retrain.bom import BOM_FILE
 from retrain.card import CARD_FILE
-from retrain.promote import verify_registered
+from retrain.export import adapter_that_may_leave
 from retrain.train.publish import copy_adapter
 from storage import registry
 from storage.database import Database
@@ -35,17 +35,12 @@ T = TypeVar("T")
 def push_adapter(database: Database, settings: Settings, name: AdapterName, repository: str) -> str:
     """The commit's URL: the verified adapter, its model card and bill of materials, in a private repository.
 
-    The hub is the one of HF_ENDPOINT, the token HF_TOKEN's. Raises NotPermitted for a retired adapter, AdapterError for
-    one that is not intact, InputError where the hub refuses.
+    The hub is the one of HF_ENDPOINT, the token HF_TOKEN's. Raises InputError where the hub refuses, and as
+    `adapter_that_may_leave` does.
     """
     from huggingface_hub import HfApi
 
-    with database.read() as session:
-        row = registry.get_adapter(session, name)
-        due = {mark.adapter for mark in registry.retirements(session)}
-    if row.status == AdapterStatus.RETIRED or name in due:
-        raise NotPermitted(f"{name} learnt from texts that were erased since; it does not leave this machine.")
-    verify_registered(settings, row)
+    row = adapter_that_may_leave(database, settings, name)
     with TemporaryDirectory() as parent:
         folder = Path(parent) / name
         copy_adapter(settings.adapters_dir / name, folder)

@@ -221,6 +221,14 @@ def test_markers_are_mildly_preferred_but_never_beyond_the_natural_share() -> No
     assert 0.19 < share < 0.23
 
 
+def test_fragments_of_sentences_are_mildly_preferred() -> None:
+    draw = random.Random(6)
+    pool = [replace(one, reply=f"{one.reply}{draw.choice(('', '.'))}") for one in chatter(4_000, 40)]
+    kept = curate(pool, CurationRules(max_examples_per_member=20), NOTHING).kept
+    before, after = (sum(is_fragment(one.reply) for one in some) / len(some) for some in (pool, kept))
+    assert 1.05 < after / before < 1.25
+
+
 def test_one_members_pet_word_does_not_become_the_voice() -> None:
     fans = [
         example(f"{reply.reply} slay", 50_000 + number, member=f"fan{number % 6}")

@@ -167,6 +167,22 @@ def test_older_rows_are_replayed_in_their_share(database: Database, keyring: Key
     assert snapshot.dropped["replay_cap"] > 0
 
 
+def test_of_the_older_rows_the_recent_ones_are_likelier_to_be_replayed(
+    database: Database, keyring: Keyring, settings: MakeSettings
+) -> None:
+    """A row weighs half as much as one that is four weeks younger."""
+    with database.write() as session:
+        settle(session)
+        for week in range(20):
+            start = AS_OF - timedelta(days=7 * week + 11)
+            write(session, conversation(LEARNERS, start, 40, f"week{week}-", apart=timedelta(minutes=80)))
+        snapshot = build_snapshot(session, start_run(session), small(settings), keyring)
+    ages = [(AS_OF - example.sent_at) / timedelta(weeks=1) for example in (*snapshot.train, *snapshot.validation)]
+    replayed = [age for age in ages if age >= 4]
+    recent, old = sum(age < 12 for age in replayed), sum(age >= 12 for age in replayed)
+    assert len(replayed) > 15 and recent > 2 * old, (recent, old)
+
+
 def test_old_replies_do_not_crowd_out_fresh_ones_where_members_are_capped(
     database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:

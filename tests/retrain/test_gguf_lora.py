@@ -72,3 +72,15 @@ def test_a_kind_of_base_that_is_not_known_is_refused_with_those_that_are(tmp_pat
     (base / "config.json").write_text(json.dumps(config))
     with pytest.raises(AdapterError, match="kind phi3 here, only for qwen2, qwen3"):
         write_gguf_lora(adapter, base, tmp_path / "genz-v1.gguf")
+
+
+def test_scales_that_differ_from_layer_to_layer_are_refused(tmp_path):
+    base = tiny.write_model(tmp_path / "base", "qwen3")
+    adapter = tiny.write_adapter(base, tmp_path / "genz-v1", seed=1)
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").chmod(0o600)
+    for pattern in ({"alpha_pattern": {"q_proj": 4}}, {"use_rslora": True, "rank_pattern": {"q_proj": 2}}):
+        (adapter / "adapter_config.json").write_text(json.dumps(config | pattern))
+        with pytest.raises(AdapterError, match="one alpha for all layers"):
+            write_gguf_lora(adapter, base, tmp_path / "genz-v1.gguf")
+    assert not (tmp_path / "genz-v1.gguf").exists()

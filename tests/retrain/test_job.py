@@ -21,9 +21,10 @@ from nocap.domain import BASE, AdapterStatus, RunState, Stage, Verdict, utc_now
 from nocap.errors import AdapterError, RunError
 from nocap.settings import CanarySettings, GateSettings
 from retrain import gates, job, measure, stages
+from retrain.cost import Cost
 from retrain.gates import Measurements
 from retrain.job import is_running, start_job
-from retrain.run_folder import read_config, read_json, write_config
+from retrain.run_folder import read_config, read_json, write_config, write_cost
 from storage import registry, runs
 from storage.messages import delete_message, forget_member
 from storage.tables import Lease
@@ -223,6 +224,17 @@ def test_a_run_that_would_exceed_its_budget_is_refused_by_its_first_steps(tmp_pa
     world = World(tmp_path / "data", tiny_base, budget_minutes=0.001)
     assert world.work() is RunState.FAILED
     assert "more than 0.001 minutes (`retrain.budget_minutes`)" in world.run().reason
+    assert (world.live(), world.adapters()) == (BASE, {})
+
+
+def test_a_run_that_has_spent_its_budget_is_stopped_wherever_it_is(world):
+    world.settings = world.settings.model_copy(
+        update={"retrain": world.settings.retrain.model_copy(update={"budget_minutes": 30.0})}
+    )
+    world.folder.mkdir(parents=True)
+    write_cost(world.folder, Cost(seconds=3_600.0))
+    assert world.work() is RunState.FAILED
+    assert "The run has taken 60.0 minutes" in world.run().reason
     assert (world.live(), world.adapters()) == (BASE, {})
 
 
