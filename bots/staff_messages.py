@@ -96,7 +96,7 @@ def _burst(burst: VoteBurst) -> str:
     side = "up" if burst.is_up else "down"
     return (
         f"Looks like brigading: {burst.members} members voted {burst.adapter} {side} {burst.votes} times in a burst,"
-        f" since {_moment(burst.first_at)}. The votes are kept but teach nothing."
+        f" since {_moment(burst.first_at)}. The votes are kept; training leaves such bursts out."
     )
 
 

@@ -27,7 +27,7 @@ STORM_REPORTERS = 5
 
 @dataclass(frozen=True, slots=True)
 class VoteBurst:
-    """Votes of one side on one adapter's answers; they are kept, and teach and decide nothing."""
+    """Votes of one side on one adapter's answers; they are kept, and training leaves them out."""
 
     channel: str
     adapter: str

@@ -25,7 +25,7 @@ from bots.discord.reading import (
     may_moderate,
     text_of,
 )
-from bots.discord.servers import accept_quiet_callbacks, application_of, lead_gateway, number_ready
+from bots.discord.servers import accept_quiet_callbacks, application_of, lead_gateway, read_leniently
 from bots.discord.showing import (
     LIMIT_CHARACTERS,
     NO_MENTIONS,
@@ -78,7 +78,7 @@ class NocapClient(discord.AutoShardedClient):
 
     async def setup_hook(self) -> None:
         lead_gateway(self, self.section.gateway_url)
-        number_ready(self)
+        read_leniently(self)
         accept_quiet_callbacks()
         add_member_commands(self)
         add_staff_commands(self)

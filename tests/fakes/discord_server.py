@@ -102,6 +102,8 @@ class FakeDiscord(Objects):
         """A member's message arrives; by default it mentions the bot, and a reply to the bot pings it."""
         content = f"<@{BOT}> {text}" if mention and channel != DM else text
         message = self._message(author, content, channel, **fields)
+        if self.is_bare:
+            message["thread"] = None
         if f"<@{BOT}>" in content and not self.is_bare:
             message["mentions"] = [user_json(BOT)]
         if reply_to is not None:
@@ -216,7 +218,7 @@ class FakeDiscord(Objects):
                 return _json(user_json(BOT))
             case ("GET", "oauth2", "applications", "@me") if not self.is_bare:
                 return _json(self._application())
-            case ("GET", "gateway", "bot"):
+            case ("GET", "gateway", "bot") if not self.is_bare:
                 limit = {"total": 1000, "remaining": 999, "reset_after": 1000, "max_concurrency": 1}
                 url = f"ws://{self.url}/gateway"
                 return _json({"url": url, "shards": self.shards, "session_start_limit": limit})

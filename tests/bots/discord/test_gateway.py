@@ -151,10 +151,21 @@ async def test_processes_with_a_shard_each_answer_for_their_own_servers(here: Di
     assert len(server.made("PUT", "/applications/.*/commands")) == 1
 
 
+async def test_an_event_that_cannot_be_read_costs_nothing_but_itself(here: DiscordWorld) -> None:
+    server = here.server
+    async with here.running():
+        await server.until(lambda: server.sessions)
+        await server.dispatch("MESSAGE_CREATE", {"id": "7", "author": None})
+        await server.say(ADA, "hi")
+        await server.until(server.posts)
+    assert len(server.identifies) == 1 and server.resumes == []
+
+
 async def test_a_compatible_server_that_lacks_what_is_not_needed_is_good_enough(here: DiscordWorld) -> None:
     server = here.server
     server.is_bare = True
     here.allow_message_content()  # without mentions it would not be shown what is said
+    here.change_discord(gateway_url=f"ws://{server.url}/gateway")
     async with here.running():
         await server.until(lambda: server.sessions)
         await server.say(ADA, "hi")
