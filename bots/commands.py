@@ -9,15 +9,18 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from functools import cached_property
 
+import structlog
+
 from bots import messages
 from bots.desk import Desk
 from bots.limits import RateLimits
 from nocap.domain import ChannelKey, MemberKey, Purpose, RunId, RunState, SlangStatus
+from nocap.observability.turns import INCIDENTS
 from storage.channels import get_channel
 from storage.consent import claim_ask, consent_state, record_consent
 from storage.erasure import export, forget
 from storage.registry import deployment
-from storage.reports import file_report
+from storage.reports import file_report, raise_storm
 from storage.runs import gate_results, latest_runs
 from storage.slang import terms
 from storage.tables import SlangTerm
@@ -26,6 +29,7 @@ TRENDING_TERMS = 8
 LOOKED_BACK_RUNS = 10
 NEWS = timedelta(days=28)
 MAX_REASON_CHARACTERS = 500
+log = structlog.get_logger("bots")
 _GRANTING = frozenset({"grant", "yes", "agree"})
 _AGE = re.compile(r"[0-9]{1,3}\+")
 _REVOKING = frozenset({"revoke", "no", "withdraw"})
@@ -160,8 +164,14 @@ class Commands(Desk):
         return messages.whatsnew(live, outcomes, sorted(fresh)[:TRENDING_TERMS])
 
     def _report(self, member: MemberKey, channel: ChannelKey, reply_id: int | None, reason: str) -> bool:
+        at = self._clock()
         with self._database.write() as session:
-            return file_report(session, channel, member, reply_id, reason[:MAX_REASON_CHARACTERS], self._clock())
+            filed = file_report(session, channel, member, reply_id, reason[:MAX_REASON_CHARACTERS], at)
+            members = raise_storm(session, filed, at) if filed else None
+        if members is not None:
+            INCIDENTS.labels("report storm").inc()
+            log.warning("report storm", channel=filed, members=members)
+        return filed is not None
 
     def _ask(self, member: MemberKey, channel: ChannelKey) -> str | None:
         policy = self._settings.policy_version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 
 from sqlmodel import Session
 
@@ -14,6 +15,7 @@ from bots.desk import Desk
 from nocap.domain import ChannelKey, ChannelMode, SlangStatus, VoiceName
 from nocap.errors import InputError
 from storage.audit import record_event
+from storage.bursts import VoteBurst, vote_bursts
 from storage.channels import ensure_channel, get_channel, set_channel
 from storage.messages import ChannelPurge, purge_channel
 from storage.registry import voice_names
@@ -23,6 +25,7 @@ from storage.tables import Channel, SlangTerm
 
 QUEUE_LENGTH = 10
 MAX_GLOSS_CHARACTERS = 120
+BURSTS_SHOWN = timedelta(days=3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +91,10 @@ class Moderation(Desk):
         return await asyncio.to_thread(self._review, caller, channel, term.strip(), status, gloss)
 
     async def reports(self, caller: Caller, channels: Collection[ChannelKey]) -> tuple[str, list[int]]:
-        """The open reports of `channels`, as text and one id each."""
+        """The open reports of `channels`, as text and one id each; and what votes of the last days look arranged."""
         caller.insist(Right.MODERATOR)
-        entries = await asyncio.to_thread(self._reports, channels)
-        return staff_messages.report_queue(entries), [one.ids[0] for one in entries]
+        entries, bursts = await asyncio.to_thread(self._reports, channels)
+        return staff_messages.report_queue(entries, bursts), [one.ids[0] for one in entries]
 
     async def settle_report(
         self, caller: Caller, report_id: int, channels: Collection[ChannelKey], verdict: str
@@ -140,9 +143,10 @@ class Moderation(Desk):
             row = set_status(session, voice, term, status, gloss, actor=caller.actor, at=self._clock())
             return staff_messages.slang_reviewed(row)
 
-    def _reports(self, channels: Collection[ChannelKey]) -> list[OpenReport]:
+    def _reports(self, channels: Collection[ChannelKey]) -> tuple[list[OpenReport], list[VoteBurst]]:
+        since = self._clock() - BURSTS_SHOWN
         with self._database.read() as session:
-            return open_reports(session, channels, QUEUE_LENGTH)
+            return open_reports(session, channels, QUEUE_LENGTH), vote_bursts(session, channels, since)[:QUEUE_LENGTH]
 
     def _settle(self, caller: Caller, report_id: int, channels: Collection[ChannelKey], verdict: str) -> None:
         with self._database.write() as session:

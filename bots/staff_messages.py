@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bots.operators import VoiceStatus
 from nocap.domain import BASE, AdapterStatus, RunId, RunState, SlangStatus
+from storage.bursts import VoteBurst
 from storage.messages import ChannelPurge
 from storage.registry import PointerMove
 from storage.reports import OpenReport
@@ -86,17 +87,27 @@ def slang_reviewed(row: SlangTerm) -> str:
     return f"“{row.term}” is blocked: I won't say it, and won't propose it again."
 
 
-def report_queue(entries: Sequence[OpenReport]) -> str:
-    if not entries:
-        return NO_REPORTS
-    return "\n".join(["Open reports, the most reported answer first:", *map(_report, entries)])
+def report_queue(entries: Sequence[OpenReport], bursts: Sequence[VoteBurst] = ()) -> str:
+    lines = ["Open reports, the most reported answer first:", *map(_report, entries)] if entries else [NO_REPORTS]
+    return "\n".join([*lines, *map(_burst, bursts)])
+
+
+def _burst(burst: VoteBurst) -> str:
+    side = "up" if burst.is_up else "down"
+    return (
+        f"Looks like brigading: {burst.members} members voted {burst.adapter} {side} {burst.votes} times in a burst,"
+        f" since {_moment(burst.first_at)}. The votes are kept; training leaves such bursts out."
+    )
 
 
 def _report(entry: OpenReport) -> str:
     about = f"an answer by {entry.adapter}" if entry.reply_id is not None else "the bot in this chat"
+    if entry.is_storm:
+        about = f"{entry.answers} answers to one and the same member" if entry.answers else "the bot in this chat"
+        about += f" ({len(entry.ids)} reports within minutes, so perhaps a campaign; nobody is muted by it)"
     text = f"\n    I said: {_short(entry.text)}" if entry.text else ""
     reasons = "".join(f"\n    “{_short(reason)}”" for reason in entry.reasons[:3])
-    people = "1 member" if len(entry.ids) == 1 else f"{len(entry.ids)} members"
+    people = "1 member" if entry.members == 1 else f"{entry.members} members"
     return f"  #{entry.ids[0]}: {about}, by {people}, since {_day(entry.first_at)}{text}{reasons}"
 
 

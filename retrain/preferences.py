@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from math import comb
 from typing import Any, Generic, TypeVar
 
 from nocap.domain import ChatMessage, DuelChoice, MemberKey, MessageKey, Provenance, Vote
@@ -19,15 +18,11 @@ from nocap.settings import PreferenceSettings
 from retrain._text_rules import text_fault
 from retrain.curate import uniform
 from retrain.examples import Example
+from storage.bursts import in_bursts
 from storage.crypto import Keyring
 from storage.eligibility import Ballot
 from storage.tables import Duel, Reply
 
-BURST_WINDOW = timedelta(hours=1)
-MIN_BURST_VOTES = 8
-BURST_SHARE = 0.9
-BURST_CHANCE = 1e-4
-"""A burst is one-sided beyond chance where the channel's other votes would give it this rarely."""
 MIN_CLASS_SHARE = 0.05
 """KTO learns nothing from labels of one kind."""
 BALANCED = (1.0, 4 / 3)
@@ -260,29 +255,9 @@ def _bursts(votes: _Votes[Answer]) -> set[tuple[int, MemberKey]]:
     found: set[tuple[int, MemberKey]] = set()
     for ballots in channels.values():
         ballots.sort(key=lambda one: (one.at, one.answer_id, one.member))
-        sides = [_side(ballot) for ballot in ballots]
-        last = 0
-        for first, ballot in enumerate(ballots):
-            while last < len(ballots) and ballots[last].at - ballot.at <= BURST_WINDOW:
-                last += 1
-            for side in (1, -1):
-                if _is_burst(sides[first:last], sides.count(side), len(sides), side):
-                    found |= {(one.answer_id, one.member) for one in ballots[first:last] if _side(one) == side}
+        burst = in_bursts([(ballot.at, _side(ballot)) for ballot in ballots])
+        found |= {(ballots[place].answer_id, ballots[place].member) for place in burst}
     return found
-
-
-def _is_burst(window: Sequence[int], of_side: int, total: int, side: int) -> bool:
-    """Whether `window` holds more of `side` than the rest of the channel's votes lets one expect."""
-    agreeing = window.count(side)
-    if agreeing < MIN_BURST_VOTES or agreeing < BURST_SHARE * len(window):
-        return False
-    elsewhere = (of_side - agreeing + 1) / (total - len(window) + 2)
-    return _chance_of_as_many(agreeing, len(window), elsewhere) < BURST_CHANCE
-
-
-def _chance_of_as_many(hits: int, tries: int, share: float) -> float:
-    """The binomial distribution's upper tail; a bot's process counts votes too, and has no scipy."""
-    return sum(comb(tries, n) * share**n * (1 - share) ** (tries - n) for n in range(hits, tries + 1))
 
 
 def _side(ballot: Ballot) -> int:

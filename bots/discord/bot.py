@@ -9,11 +9,8 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any
 
-import aiohttp
 import discord
 import structlog
-import yarl
-from discord.gateway import DiscordWebSocket
 
 from bots import messages
 from bots.callers import Caller
@@ -28,6 +25,7 @@ from bots.discord.reading import (
     may_moderate,
     text_of,
 )
+from bots.discord.servers import accept_quiet_callbacks, application_of, lead_gateway, read_leniently
 from bots.discord.showing import (
     LIMIT_CHARACTERS,
     NO_MENTIONS,
@@ -75,18 +73,24 @@ class NocapClient(discord.AutoShardedClient):
         self.tree = CommandTree(self)
         self._seen: OrderedDict[int, None] = OrderedDict()
         self._answering: dict[int, tuple[asyncio.Task[None], Display]] = {}
-        self._notices: asyncio.Task[None] | None = None
+        self._beside: list[asyncio.Task[None]] = []
         self._log = structlog.get_logger("bots.discord").bind(voice=core.voice)
 
     async def setup_hook(self) -> None:
-        _lead_gateway(self, self.section.gateway_url)
+        lead_gateway(self, self.section.gateway_url)
+        read_leniently(self)
+        accept_quiet_callbacks()
         add_member_commands(self)
         add_staff_commands(self)
         self.add_dynamic_items(*ALL_BUTTONS)
-        if not self.section.shard_ids or 0 in self.section.shard_ids:
-            await self._sync_commands()
-        if self.section.notice_channel is not None and self.is_first_process:
-            self._notices = asyncio.create_task(self._announce(self.section.notice_channel))
+        if not self.is_first_process:
+            return
+        self._beside.append(asyncio.create_task(self._sync_commands()))
+        if self.section.notice_channel is not None:
+            self._beside.append(asyncio.create_task(self._announce(self.section.notice_channel)))
+
+    async def application_info(self) -> discord.AppInfo:
+        return await application_of(self)
 
     @property
     def is_first_process(self) -> bool:
@@ -94,8 +98,8 @@ class NocapClient(discord.AutoShardedClient):
 
     async def close(self) -> None:
         """Lets answers that are being given end, for a while."""
-        if self._notices is not None:
-            self._notices.cancel()
+        for task in self._beside:
+            task.cancel()
         if tasks := [task for task, _ in self._answering.values()]:
             _, late = await asyncio.wait(tasks, timeout=CLOSING_SECONDS)
             for task in late:
@@ -274,6 +278,7 @@ class NocapClient(discord.AutoShardedClient):
         return False
 
     async def _sync_commands(self) -> None:
+        """Beside the talk: a server that fails at it is asked for half a minute."""
         try:
             await self.tree.sync()
         except discord.HTTPException as error:
@@ -323,22 +328,3 @@ def _intents(section: DiscordSettings) -> discord.Intents:
     intents.guild_reactions = intents.dm_reactions = True
     intents.message_content = section.message_content
     return intents
-
-
-def _lead_gateway(client: NocapClient, override: str | None) -> None:
-    """Makes every gateway connection go where the settings say, or else where the API says.
-
-    Left alone, discord.py goes to Discord's own address whenever a session is begun anew or shards are numbered.
-    """
-    connect = client.http.ws_connect
-    named: list[str] = [override] if override else []
-
-    async def connect_there(url: str, *, compress: int = 0) -> aiohttp.ClientWebSocketResponse:
-        asked = yarl.URL(url)
-        if override or asked.host == DiscordWebSocket.DEFAULT_GATEWAY.host:
-            if not named:
-                named.append((await client.http.get_bot_gateway())[1])
-            url = str(yarl.URL(named[0]).with_query(asked.query))
-        return await connect(url, compress=compress)
-
-    client.http.ws_connect = connect_there  # type: ignore[method-assign]

@@ -162,6 +162,8 @@ def is_addressed(message: discord.Message, me: discord.ClientUser) -> bool:
     """Whether the message is for the bot: private, mentioning it by name, or replying to it."""
     if message.guild is None or any(user.id == me.id for user in message.mentions):
         return True
+    if f"<@{me.id}>" in message.content:  # a server that does not list whom a message mentions
+        return True
     resolved = message.reference.resolved if message.reference else None
     return isinstance(resolved, discord.Message) and resolved.author.id == me.id
 

@@ -36,7 +36,7 @@ from bots.telegram.outbox import Outbox, Place
 from bots.telegram.presses import Presses
 from bots.telegram.requests import MessageLimiter, if_possible
 from bots.telegram.staff import StaffCommands
-from bots.telegram.transport import AiohttpRequest
+from bots.telegram.transport import AiohttpRequest, PollingRequest
 from nocap.errors import ConfigurationError, NocapError
 
 UPDATES = (
@@ -86,14 +86,15 @@ async def run_telegram(core: BotCore, token: str, limiter: MessageLimiter | None
 async def running(core: BotCore, token: str, limiter: MessageLimiter | None = None) -> AsyncIterator[TelegramBot]:
     """The bot at work. Updates that come in while nothing runs wait at Telegram, for up to a day."""
     base = core.settings.telegram.base_url.rstrip("/").removesuffix("/bot")
-    updates = AiohttpRequest(1, read_seconds=POLL_SECONDS + 15.0)
+    requests = AiohttpRequest(CONNECTIONS, read_seconds=20.0)
+    updates = PollingRequest(1, read_seconds=POLL_SECONDS + 15.0)
     application = (
         ApplicationBuilder()
         .token(token)
         .base_url(f"{base}/bot")
         .base_file_url(f"{base}/file/bot")
         .rate_limiter(limiter or MessageLimiter(core.settings.telegram.messages_per_second))
-        .request(AiohttpRequest(CONNECTIONS, read_seconds=20.0))
+        .request(requests)
         .get_updates_request(updates)
         .concurrent_updates(CONCURRENT_UPDATES)
         .job_queue(None)
@@ -119,6 +120,8 @@ async def running(core: BotCore, token: str, limiter: MessageLimiter | None = No
             await _finish(application)
     finally:
         await application.shutdown()
+        for request in (requests, updates):  # one that never learnt who it is leaves them open
+            await request.shutdown()
 
 
 async def _finish(application: _Application) -> None:

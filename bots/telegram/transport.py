@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import cache
 from typing import Any
@@ -12,8 +13,12 @@ from telegram.error import NetworkError, TimedOut
 from telegram.request import BaseRequest, RequestData
 from yarl import URL
 
+from bots.telegram.servers import completed
+
 KEEP_ALIVE_SECONDS = 15.0
 """Shorter than servers keep connections, so that none is closed under a request."""
+POLL_PAUSE_SECONDS = 0.3
+LONGEST_EMPTY_ANSWER = 40
 
 
 class AiohttpRequest(BaseRequest):
@@ -44,6 +49,10 @@ class AiohttpRequest(BaseRequest):
             await self._session.close()
             self._session = None
 
+    @staticmethod
+    def parse_json_payload(payload: bytes) -> Any:
+        return completed(BaseRequest.parse_json_payload(payload))
+
     async def do_request(
         self,
         url: str,
@@ -70,6 +79,17 @@ class AiohttpRequest(BaseRequest):
             raise TimedOut(str(error) or None) from error
         except aiohttp.ClientError as error:
             raise NetworkError(f"{type(error).__name__}: {error}") from error
+
+
+class PollingRequest(AiohttpRequest):
+    """For getUpdates: a server that answers at once that there is nothing is not asked again at once."""
+
+    async def do_request(self, url: str, *arguments: Any, **options: Any) -> tuple[int, bytes]:
+        asked_at = time.monotonic()
+        status, content = await super().do_request(url, *arguments, **options)
+        if b"[]" in content[:LONGEST_EMPTY_ANSWER] and time.monotonic() - asked_at < POLL_PAUSE_SECONDS:
+            await asyncio.sleep(POLL_PAUSE_SECONDS)
+        return status, content
 
 
 @cache

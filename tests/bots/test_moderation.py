@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from sqlmodel import select
 
 from bots import staff_messages
 from bots.callers import Caller
 from bots.memory import Remembered
 from bots.moderation import Change, Moderation, Target
-from nocap.domain import ChannelKey, ChannelMode, Provenance, Purpose, SlangStatus, VoiceName
+from nocap.domain import ChannelKey, ChannelMode, MemberKey, Provenance, Purpose, SlangStatus, VoiceName, Vote
 from nocap.errors import InputError, NotPermitted
 from storage.audit import events
 from storage.channels import get_channel
 from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.slang import FadingTerm, TermFinding, upsert_candidates
+from storage.tables import Feedback
 from tests.bots.support import ADA, BEN, CHANNEL, START, VOICE, World
 
 MODERATOR = Caller("discord", BEN, is_moderator=True)
@@ -107,6 +111,63 @@ async def test_a_report_storm_of_one_member_is_capped(bot: World, moderation: Mo
         answer = await bot.commands.report(ADA, CHANNEL, None, "again")
     assert "lot of reports" in answer
     assert len((await moderation.reports(MODERATOR, [CHANNEL]))[1]) == bot.settings.bots.reports_per_hour
+
+
+def raiders(count: int) -> list[MemberKey]:
+    return [MemberKey(f"{number:032x}") for number in range(1, count + 1)]
+
+
+async def test_many_accounts_against_one_member_are_one_entry_and_one_incident(
+    bot: World, moderation: Moderation
+) -> None:
+    stormed = [await bot.ask(f"hi {number}") for number in range(3)]
+    apart = await bot.ask("hello", BEN)
+    for number, raider in enumerate(raiders(20)):
+        await bot.commands.report(raider, CHANNEL, stormed[number % 3].reply_id, "against our rules")
+    await bot.commands.report(ADA, CHANNEL, apart.reply_id, "a slip")
+    text, ids = await moderation.reports(MODERATOR, [CHANNEL])
+    assert len(ids) == 2 and "3 answers to one and the same member" in text and "by 20 members" in text
+    assert "nobody is muted" in text and "a slip" in text
+    with bot.database.read() as session:
+        raised = [one for one in events(session, 100) if one.action == "report_storm"]
+    assert [(one.target, one.detail["members"]) for one in raised] == [(CHANNEL, 5)]
+    assert (await bot.ask("still there?")).text == "base speaking", "the reported member is answered as before"
+    await moderation.settle_report(MODERATOR, ids[0], [CHANNEL], "closed")
+    text, left = await moderation.reports(MODERATOR, [CHANNEL])
+    assert left == ids[1:] and "a slip" in text
+
+
+async def test_reports_that_come_slowly_or_on_one_answer_are_no_storm(bot: World, moderation: Moderation) -> None:
+    disliked = await bot.ask("hi")
+    for raider in raiders(12):
+        await bot.commands.report(raider, CHANNEL, disliked.reply_id)
+    for number, raider in enumerate(raiders(12)):
+        bot.now += timedelta(minutes=4)
+        turn = await bot.ask(f"and {number}?", BEN)
+        await bot.commands.report(raider, CHANNEL, turn.reply_id)
+    text, ids = await moderation.reports(MODERATOR, [CHANNEL])
+    assert len(ids) == 10 and "perhaps a campaign" not in text and "an answer by base, by 12 members" in text
+    with bot.database.read() as session:
+        assert not [one for one in events(session, 100) if one.action == "report_storm"]
+
+
+async def test_brigading_votes_are_kept_and_shown_to_moderators(bot: World, moderation: Moderation) -> None:
+    honest = [await bot.ask(f"hi {number}") for number in range(30)]
+    for number, turn in enumerate(honest):
+        bot.now += timedelta(hours=3)
+        assert turn.reply_id is not None
+        await bot.conversation.vote(turn.reply_id, BEN, Vote.DOWN if number % 5 == 0 else Vote.UP)
+    assert "brigading" not in (await moderation.reports(MODERATOR, [CHANNEL]))[0]
+    bot.now += timedelta(hours=3)
+    reply_id = honest[0].reply_id
+    assert reply_id is not None
+    for raider in raiders(12):
+        await bot.conversation.vote(reply_id, raider, Vote.DOWN)
+    text, ids = await moderation.reports(MODERATOR, [CHANNEL])
+    assert "Looks like brigading: 12 members voted base down 12 times" in text and ids == []
+    assert "brigading" not in (await moderation.reports(MODERATOR, [ChannelKey("e" * 32)]))[0]
+    with bot.database.read() as session:
+        assert len(session.exec(select(Feedback)).all()) == 42, "every vote is on record"
 
 
 async def test_a_purged_channel_leaves_database_memory_and_the_next_snapshot(

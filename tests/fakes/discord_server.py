@@ -60,6 +60,8 @@ class FakeDiscord(Objects):
         """Token and user id of further bots on the same servers."""
         self.url = ""
         self.is_kicked = False
+        self.is_bare = False
+        """Like a compatible server that lacks what discord.py takes for granted of Discord's own."""
         self.keeps_all = True
         """Off for soaks: requests and messages are not kept, only counted by `on_post`."""
         self.on_post: Callable[[dict[str, Any]], None] | None = None
@@ -103,7 +105,9 @@ class FakeDiscord(Objects):
         """A member's message arrives; by default it mentions the bot, and a reply to the bot pings it."""
         content = f"<@{bot}> {text}" if mention and channel != DM else text
         message = self._message(author, content, channel, **fields)
-        if f"<@{bot}>" in content:
+        if self.is_bare:
+            message["thread"] = None
+        if f"<@{bot}>" in content and not self.is_bare:
             message["mentions"] = [user_json(bot)]
         if reply_to is not None:
             is_ours = reply_to["author"]["id"] == str(BOT)
@@ -215,13 +219,13 @@ class FakeDiscord(Objects):
         match (request.method, *parts):
             case ("GET", "users", "@me"):
                 return _json(user_json(bot or BOT))
-            case ("GET", "oauth2", "applications", "@me") | ("GET", "applications", "@me"):
+            case ("GET", "oauth2", "applications", "@me") if not self.is_bare:
                 return _json(self._application())
-            case ("GET", "gateway", "bot"):
+            case ("GET", "gateway", "bot") if not self.is_bare:
                 limit = {"total": 1000, "remaining": 999, "reset_after": 1000, "max_concurrency": 1}
                 url = f"ws://{self.url}/gateway"
                 return _json({"url": url, "shards": self.shards, "session_start_limit": limit})
-            case ("PUT", "applications", _, "commands"):
+            case ("PUT", "applications", _, "commands") if not self.is_bare:
                 self.commands = body
                 return _json([self._registered(one, index) for index, one in enumerate(body)])
             case ("POST", "channels", _, "typing"):
@@ -287,6 +291,8 @@ class FakeDiscord(Objects):
             interaction.message = shown
             if not data.get("flags", 0) & 64:
                 self.messages[int(shown["id"])] = shown
+        if self.is_bare:
+            return web.Response(status=204)
         return _json(
             {"interaction": {"id": interaction.id, "type": 2, "response_message_id": "1"}}
             if interaction.message is None
@@ -371,8 +377,7 @@ class FakeDiscord(Objects):
             "session_id": session.id,
             "resume_gateway_url": f"ws://{self.url}/gateway",
             "application": {"id": str(BOT), "flags": 0},
-            "shard": list(session.shard),
-        }
+        } | ({} if self.is_bare else {"shard": list(session.shard)})
         await self.dispatch("READY", ready, only=session)
         for guild in guilds:
             await self.dispatch("GUILD_CREATE", self._guild(guild), only=session)

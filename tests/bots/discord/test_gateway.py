@@ -1,18 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 import discord
 import pytest
 from sqlmodel import select
 
+from bots import messages
 from bots.discord.bot import run_discord
 from bots.limits import RateLimits
+from nocap.domain import Vote
 from nocap.errors import ConfigurationError
 from storage.tables import Channel
 from tests.bots.discord.conftest import DiscordWorld
+from tests.bots.process import bots_process
 from tests.bots.test_operations import end_a_run
+from tests.fakes.backend import FakeBackend, serve
 from tests.fakes.discord_objects import ADA, BEN, DM, FAR, GENERAL, MOD, THREAD, Fault
+from tests.fakes.discord_server import FakeDiscord
 
 POSTS = f"/channels/{GENERAL}/messages"
 
@@ -142,6 +149,54 @@ async def test_processes_with_a_shard_each_answer_for_their_own_servers(here: Di
             await server.until(lambda: len(server.posts(FAR)) == 2)
     assert [len(server.posts(one)) for one in (GENERAL, FAR, DM)] == [1, 2, 1]
     assert len(server.made("PUT", "/applications/.*/commands")) == 1
+
+
+async def test_an_event_that_cannot_be_read_costs_nothing_but_itself(here: DiscordWorld) -> None:
+    server = here.server
+    async with here.running():
+        await server.until(lambda: server.sessions)
+        await server.dispatch("MESSAGE_CREATE", {"id": "7", "author": None})
+        await server.say(ADA, "hi")
+        await server.until(server.posts)
+    assert len(server.identifies) == 1 and server.resumes == []
+
+
+async def test_a_compatible_server_that_lacks_what_is_not_needed_is_good_enough(here: DiscordWorld) -> None:
+    server = here.server
+    server.is_bare = True
+    here.allow_message_content()  # without mentions it would not be shown what is said
+    here.change_discord(gateway_url=f"ws://{server.url}/gateway")
+    async with here.running():
+        await server.until(lambda: server.sessions)
+        await server.say(ADA, "hi")
+        await server.until(server.posts)
+        asked = await server.command(ADA, "ask", text="and you?")
+        await server.until(lambda: any("base speaking" in text for text in asked.texts))
+        up = server.posts()[0]["components"][0]["components"][0]["custom_id"]
+        assert (await server.press(BEN, up, server.posts()[0])).texts == [messages.voted(Vote.UP)]
+
+
+async def test_two_processes_with_a_shard_each_answer_every_message_once(tmp_path: Path) -> None:
+    async with FakeDiscord() as server, serve(FakeBackend()) as backend, AsyncExitStack() as processes:
+        server.shards = 2
+        for shard in (0, 1):
+            section = (
+                f'[discord]\ntoken = "{server.token}"\napi_base = "http://{server.url}/api/v10"\n'
+                f"shards = 2\nshard_ids = [{shard}]\n"
+            )
+            process = bots_process(tmp_path, backend, section, name=f"shard{shard}")
+            await (await processes.enter_async_context(process)).until_ready()
+        assert [one["shard"] for one in server.identifies] == [[0, 2], [1, 2]]
+        for channel in (GENERAL, FAR, DM):
+            await server.say(ADA, "hi", channel=channel)
+        await server.until(lambda: len(server.posts()) == 3)
+        await server.drop()
+        await server.until(lambda: len(server.resumes) == 2, seconds=30)
+        await server.say(BEN, "hi", channel=FAR)
+        await server.until(lambda: len(server.posts(FAR)) == 2)
+        assert [len(server.posts(one)) for one in (GENERAL, FAR, DM)] == [1, 2, 1]
+        assert len(server.made("PUT", "/applications/.*/commands")) == 1
+        assert server.violations == []
 
 
 async def test_a_server_that_throws_the_bot_out_costs_nothing_but_its_own_answers(here: DiscordWorld) -> None:

@@ -136,6 +136,23 @@ async def test_reports_reach_the_chats_administrators_who_settle_them(live: Tele
     assert (await live.ask(group, live.ada, "/reports"))["text"] == staff_messages.NO_REPORTS
 
 
+async def test_a_storm_of_reports_on_one_member_is_one_entry_with_one_button(live: TelegramWorld) -> None:
+    group = live.telegram.group()
+    group.members[live.ada.id] = "administrator"
+    answers = [await live.ask(group, live.ben, f"@nocap_bot hi {number}") for number in range(3)]
+    await live.settle()
+    for number in range(9):
+        raider = live.telegram.person(900 + number, f"Raider {number}")
+        said = await live.ask(group, raider, "/report spam", reply_to=answers[number % 3])
+        assert said["text"] == messages.REPORTED
+    queue = await live.ask(group, live.ada, "/reports")
+    assert "3 answers to one and the same member" in queue["text"] and "by 9 members" in queue["text"]
+    assert len(buttons(queue)) == 2
+    assert "closed (upheld)" in await toast(live, live.telegram.press(queue, "upheld", live.ada))
+    assert (await live.ask(group, live.ada, "/reports"))["text"] == staff_messages.NO_REPORTS
+    assert (await live.ask(group, live.ben, "@nocap_bot and now?"))["text"] == "base speaking"
+
+
 async def test_purging_a_chat_asks_first_and_only_an_administrator(live: TelegramWorld) -> None:
     group = live.telegram.group()
     group.members[live.ada.id] = "administrator"
