@@ -258,13 +258,21 @@ async def _keep_running(plan: BotPlan, core: BotCore, health: BotHealth) -> Conf
             return error
         except Exception as error:
             # A library's own words may hold a token or a member's text; ours never do.
-            cause = str(error) if isinstance(error, NocapError) else "not told here"
+            cause = str(error) if isinstance(error, NocapError) else _status_told(error)
             log.error("failed", error=type(error).__name__, cause=cause, again_in_seconds=pause_seconds)
         health.note(plan, core, "starts again")
         if time.monotonic() - started > LONGEST_BOT_PAUSE_SECONDS:
             pause_seconds = 1.0
         await asyncio.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, LONGEST_BOT_PAUSE_SECONDS)
+
+
+def _status_told(error: Exception) -> str:
+    """Of an error whose words are withheld: the HTTP status, where the platform gave one."""
+    status = getattr(error, "status", None)
+    if not isinstance(status, int):
+        return "not told here"
+    return f"the platform answers {status}; check `discord.api_base` or `telegram.base_url` if it goes on"
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:

@@ -246,6 +246,20 @@ async def test_bots_are_ready_only_while_platform_database_and_backend_answer(
             await says("discord genz: not connected")
 
 
+async def test_a_wrong_address_is_told_by_what_answers_there(tmp_path: Path) -> None:
+    async with FakeDiscord() as server:
+        section = {"token": server.token, "api_base": f"http://{server.url}/api/v10/elsewhere"}
+        with world(tmp_path, discord=section) as bot, capture_logs() as lines:
+            Keyring.create(bot.settings.key_file, bytes(32))
+            task = asyncio.create_task(run_bots(bot.settings, bot.database, ["discord"]))
+            await until(lambda: any(one["event"] == "failed" for one in lines))
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        (line,) = (one for one in lines if one["event"] == "failed")
+        assert line["cause"].startswith("the platform answers 404; check `discord.api_base`")
+
+
 async def test_no_bot_at_all_is_said_with_the_next_step(tmp_path: Path) -> None:
     with world(tmp_path) as bot, pytest.raises(ConfigurationError, match=r"discord\.token"):
         await run_bots(bot.settings, bot.database, bot_platforms(bot.settings))
