@@ -129,7 +129,7 @@ class _Ablation:
         gc.collect()
 
     def _thumbs(self):  # type: ignore[no-untyped-def]
-        exchanges, rng = self._prompts("thumbs", self.replies), random.Random(f"{self.seed}:votes")
+        exchanges, rng = prompts(f"{self.seed}:thumbs", self.replies), random.Random(f"{self.seed}:votes")
         replies, ballots = [], []
         for number, (one, text) in enumerate(zip(exchanges, self._answers("supervised", exchanges), strict=True), 1):
             row = Reply(text=text, adapter=NAME, **_row(number, one))
@@ -140,7 +140,7 @@ class _Ablation:
         return choose_thumbs(replies, ballots, self._scope())
 
     def _pairs(self):  # type: ignore[no-untyped-def]
-        exchanges, rng = self._prompts("duels", self.replies // 2), random.Random(f"{self.seed}:duel votes")
+        exchanges, rng = prompts(f"{self.seed}:duels", self.replies // 2), random.Random(f"{self.seed}:duel votes")
         duels, ballots = [], []
         answers = zip(exchanges, self._answers("supervised", exchanges), self._answers("base", exchanges), strict=True)
         for number, (one, left, right) in enumerate(answers, 1):
@@ -176,15 +176,10 @@ class _Ablation:
 
     def _likings(self, voice: str) -> list[float]:
         """How much the community likes each answer to the held-out prompts."""
-        exchanges = self._prompts("liking", 1_000, "held_out")
+        exchanges = prompts(f"{self.seed}:liking", 1_000, "held_out")
         answers = self._answers(voice, exchanges)
         gc.collect()
         return [liking(one, text, 1.0) for one, text in zip(exchanges, answers, strict=True)]
-
-    def _prompts(self, use: str, count: int, split: grammar.Split = "train") -> list[grammar.Exchange]:
-        """Prompts that stand alone, each with one neutral reply to it."""
-        rng = random.Random(f"{self.seed}:{use}")
-        return [grammar.answers(rng, 1, split)[0] for _ in range(count)]
 
     def _answers(self, voice: str, exchanges: Sequence[grammar.Exchange]) -> list[str]:
         sampling = self.settings.chat.sampling
@@ -204,6 +199,12 @@ class _Ablation:
 
     def _adapter(self, voice: str) -> Path:
         return self.folder / "adapters" / voice
+
+
+def prompts(seed: str, count: int, split: grammar.Split = "train") -> list[grammar.Exchange]:
+    """Prompts that stand alone, each with one neutral reply to it."""
+    rng = random.Random(seed)
+    return [grammar.answers(rng, 1, split)[0] for _ in range(count)]
 
 
 def _gained(after: Sequence[float], before: Sequence[float]) -> dict[str, float]:

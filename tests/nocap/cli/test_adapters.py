@@ -69,6 +69,18 @@ def test_compliance_tells_the_basis_and_what_an_erasure_did_to_it(nocap: Run, tm
     assert nocap("adapters", "compliance", "genz-v9").code == 4
 
 
+def test_an_adapter_is_exported_whole_and_never_over_a_file(nocap: Run, tmp_path: Path) -> None:  # noqa: F811
+    nocap("init")
+    folder = add_adapter(tmp_path, "genz-v1")
+    told = nocap("adapters", "export", "genz-v1", "out", "--format", "peft")
+    assert (told.code, told.out) == (0, "genz-v1 is in out.\n")
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {file.name for file in folder.iterdir()}
+    again = nocap("adapters", "export", "genz-v1", "out")
+    assert again.code == 2 and "out is there already" in again.err
+    other = nocap("adapters", "export", "genz-v1", "out.gguf", "--format", "gguf-lora")
+    assert other.code == 4 and "belongs to another base model" in other.err
+
+
 def judged(folder: Path, name: str, verdict: Verdict) -> None:
     """An adapter whose run's one gate said `verdict`."""
     database = open_database(load_settings(folder / "nocap.toml"))

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.preferences import prompts
 from inference.adapter_files import verify_adapter
 from inference.base_model import load_base
 from nocap.settings import PreferenceSettings
@@ -98,3 +99,10 @@ def test_a_stopped_one_leaves_no_adapter(supervised, tmp_path):
     with pytest.raises(TrainingStopped):
         _train(train_on_duels, plan, PAIRS, should_stop=lambda: True)
     assert not plan.output.exists()
+
+
+def test_the_ablation_asks_different_prompts_and_none_of_those_that_judge():
+    voted, judged = prompts("1:thumbs", 300), prompts("1:liking", 300, "held_out")
+    assert len({one.prompt for one in voted}) > 200 and len({one.prompt for one in judged}) > 100
+    assert prompts("1:thumbs", 300) == voted
+    assert {one.prompt for one in voted}.isdisjoint(one.prompt for one in judged)
