@@ -140,7 +140,7 @@ def chat(count: int) -> list[Example]:
 
 
 def _example(rng: random.Random, number: int) -> Example:
-    said = grammar.answers(rng, rng.choice(TURNS))
+    said = [grammar.answers(rng, 1)[0] for _ in range(rng.choice(TURNS))]
     turns = [ChatMessage(role, text) for one in said for role, text in (("user", one.prompt), ("assistant", one.reply))]
     return Example(
         messages=tuple(turns[:-1]),  # type: ignore[arg-type]
