@@ -60,7 +60,7 @@ def main() -> None:
         console.print(f"{one.kind}: {', '.join(one.refused_by) or 'promoted'}")
 
     with TemporaryDirectory() as name:
-        settings = _settings(Path(name), arguments.base.resolve())
+        settings = settings_for(Path(name), arguments.base.resolve())
         material = forum(settings, arguments.data, console)
         audit = ModelAudit(
             arguments.folder or Path(name),
@@ -156,7 +156,7 @@ def _messages(database: Database, settings: Settings, voice: VoiceName) -> list[
         return [(row.sent_at, row.text) for row in eligible_messages(session, query)]
 
 
-def _settings(folder: Path, base: Path) -> Settings:
+def settings_for(folder: Path, base: Path) -> Settings:
     """As in the other benchmark, with fewer rows and no earlier turns: five trainings are to end within the hour."""
     recipe = RECIPE.model_copy(update={"window_days": 180, "max_examples": 1600})
     return Settings(
