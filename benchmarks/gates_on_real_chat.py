@@ -9,6 +9,7 @@ bounds, on the gate's bad side.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from retrain._selection import Scope, Selection, select
 from retrain.examples import Example
 from retrain.gates.confusion import Outcome
 from retrain.gates.result import Check, GateResult
+from storage.crypto import Keyring
 from storage.database import Database
 from storage.eligibility import EligibilityQuery, eligible_messages
 from storage.registry import ensure_voice
@@ -113,6 +115,7 @@ def forum(settings: Settings, data: Path, console: Console) -> Material:
 
     By lot as many rows of each, so that none is better for having learnt from more.
     """
+    Keyring.create(settings.key_file, hashlib.sha256(b"gates on real chat").digest())  # holds the same members out
     initialise(settings, settings.data_dir / "nocap.toml", clock=lambda: FIRST_DAY)
     database = open_database(settings)
     chat, voice, other = read_chat(data), VoiceName(settings.voice), VoiceName("elsewhere")
