@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from nocap.app import read_voice
@@ -55,7 +56,7 @@ class ModelAudit:
         self._folder = folder
         self._base = base
         self._told = told
-        self._material = material
+        self._material = lru_cache(maxsize=1)(material)
         self._recipe = recipe
         self._gates = gates
         self._sampling = sampling
