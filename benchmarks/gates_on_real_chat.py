@@ -3,7 +3,7 @@
 `python -m benchmarks.gates_on_real_chat --base MODEL_FOLDER --data FILE.parquet [--folder DIR] [--json]`. The file is
 that of `benchmarks.real_chat`, whose import this uses. All learn from as many rows and are held against an adapter of
 half a year earlier. A gate tells a saboteur from the honest adapter where its figure lies outside the honest one's
-bounds, on the gate's bad side.
+bounds, on the gate's bad side; a figure without bounds, such as a count, where the saboteur's alone does not pass.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def telling_gates(honest: Sequence[GateResult], other: Sequence[GateResult]) -> list[str]:
-    """The gates with a figure of `other` that lies outside the honest one's bounds, on the bad side."""
+    """The gates whose figures of `other` are surely worse than the honest one's."""
     return [
         theirs.gate
         for ours, theirs in zip(honest, other, strict=True)
@@ -105,6 +105,8 @@ def _paired(ours: Sequence[Check], theirs: Sequence[Check]) -> list[tuple[Check,
 
 
 def _is_worse(honest: Check, other: Check) -> bool:
+    if honest.lower == honest.upper:
+        return honest.holds and not other.holds
     too_high = other.at_most is not None and other.value > honest.upper
     too_low = other.at_least is not None and other.value < honest.lower
     return too_high or too_low

@@ -67,3 +67,11 @@ def test_a_gate_tells_apart_what_lies_beyond_the_honest_bounds_on_its_bad_side()
     better = [_result("freshness", low(-9)), _result("marker_band", high(9)), _result("stacking", low(0.9))]
     assert telling_gates(honest, worse) == ["freshness", "marker_band"]
     assert telling_gates(honest, better) == []
+
+
+def test_a_figure_without_bounds_tells_only_where_it_alone_does_not_pass() -> None:
+    def count(value: float) -> Check:
+        return Check("spans", value, value, value, None, 5.0, value < 5)
+
+    assert telling_gates([_result("memorisation", count(1))], [_result("memorisation", count(4))]) == []
+    assert telling_gates([_result("memorisation", count(1))], [_result("memorisation", count(5))]) == ["memorisation"]
