@@ -24,7 +24,7 @@ from nocap.app import initialise, open_database, read_voice
 from nocap.demo.gate_audit import ModelAudit
 from nocap.demo.saboteurs import Material
 from nocap.domain import Purpose, VoiceName
-from nocap.settings import ChatSettings, ModelSettings, Settings
+from nocap.settings import ChatSettings, GateSettings, ModelSettings, Settings
 from nocap.text.lexicon import Lexicon
 from retrain._observations import NEW_SPAN, OLD_SPAN
 from retrain._selection import Scope, Selection, select
@@ -165,7 +165,11 @@ def settings_for(folder: Path, base: Path) -> Settings:
     """As in the other benchmark, with fewer rows, seen once, and no earlier turns: five trainings take ten minutes."""
     recipe = RECIPE.model_copy(update={"window_days": 180, "max_examples": 1600, "epochs": 1.0})
     return Settings(
-        data_dir=folder, model=ModelSettings(base=str(base)), chat=ChatSettings(context_turns=0), retrain=recipe
+        data_dir=folder,
+        model=ModelSettings(base=str(base)),
+        chat=ChatSettings(context_turns=0),
+        retrain=recipe,
+        gates=GateSettings(min_replies=2000),  # of which members use a marker in every thirteenth
     )
 
 
