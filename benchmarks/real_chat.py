@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -25,6 +25,10 @@ from nocap.domain import Purpose, VoiceName
 from nocap.importing.common import import_file
 from nocap.settings import ModelSettings, RetrainSettings, Settings
 from nocap.watch import watch_run
+from storage.database import Database
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 FIRST_DAY = datetime(2021, 1, 1, tzinfo=UTC)
 QUARTER_ENDS = tuple(datetime(2021, month, 1, tzinfo=UTC) for month in (4, 7, 10))
@@ -81,37 +85,45 @@ def play(folder: Path, base: Path, data: Path, console: Console) -> list[Quarter
     settings = Settings(data_dir=folder / "data", model=ModelSettings(base=str(base)), retrain=RECIPE)
     initialise(settings, folder / "nocap.toml", clock=lambda: datetime(2020, 1, 1, tzinfo=UTC))
     database = open_database(settings)
-    quarters = []
-    for as_of, (rows, consent) in zip(QUARTER_ENDS, convert(data, folder), strict=True):
-        report = import_file(
-            database,
-            rows,
-            "jsonl",
-            policy_version=settings.policy_version,
-            voice=VoiceName(settings.voice),
-            consent_file=consent,
-            at=as_of,
+    chat, quarters = read_chat(data), []
+    for begins, ends in pairwise((FIRST_DAY, *QUARTER_ENDS)):
+        import_chat(
+            database, settings, VoiceName(settings.voice), sent_between(chat, begins, ends), folder, ends, console
         )
-        console.print(f"{as_of:%Y-%m-%d}: {report.rows} rows, {report.added} added, {report.bad_rows} bad")
-        quarters.append(_retrain(settings, database, as_of, console))
+        quarters.append(_retrain(settings, database, ends, console))
     database.close()
     return quarters
 
 
-def convert(data: Path, folder: Path) -> Iterator[tuple[Path, Path]]:
-    """For each quarter its rows as JSONL, and the consent side file of their authors."""
+def read_chat(data: Path) -> DataFrame:
+    """All rows, oldest first."""
     import pandas as pd
 
-    frame = pd.read_parquet(data).sort_values("created")
-    begins = FIRST_DAY
-    for ends in QUARTER_ENDS:
-        since, until = (pd.Timestamp(moment).tz_localize(None) for moment in (begins, ends))
-        quarter = frame[(frame.created >= since) & (frame.created < until)]
-        rows, consent = folder / f"chat-{ends:%Y-%m}.jsonl", folder / f"consent-{ends:%Y-%m}.jsonl"
-        rows.write_text("".join(map(_row, quarter.itertuples())), encoding="utf-8")
-        consent.write_text("".join(map(_statement, sorted(set(quarter.user)))), encoding="utf-8")
-        yield rows, consent
-        begins = ends
+    return pd.read_parquet(data).sort_values("created")
+
+
+def sent_between(chat: DataFrame, begins: datetime, ends: datetime) -> DataFrame:
+    since, until = (moment.astimezone(UTC).replace(tzinfo=None) for moment in (begins, ends))
+    return chat[(chat.created >= since) & (chat.created < until)]
+
+
+def import_chat(
+    database: Database,
+    settings: Settings,
+    voice: VoiceName,
+    chat: DataFrame,
+    folder: Path,
+    at: datetime,
+    console: Console,
+) -> None:
+    """Has the product import the rows into the voice's channels, as if at that moment; `folder` keeps the files."""
+    rows, consent = folder / f"chat-{voice}-{at:%Y-%m}.jsonl", folder / f"consent-{voice}-{at:%Y-%m}.jsonl"
+    rows.write_text("".join(map(_row, chat.itertuples())), encoding="utf-8")
+    consent.write_text("".join(map(_statement, sorted(set(chat.user)))), encoding="utf-8")
+    report = import_file(
+        database, rows, "jsonl", policy_version=settings.policy_version, voice=voice, consent_file=consent, at=at
+    )
+    console.print(f"{at:%Y-%m-%d}: {report.rows} rows, {report.added} added, {report.bad_rows} bad")
 
 
 def _row(row: Any) -> str:
@@ -121,7 +133,7 @@ def _row(row: Any) -> str:
         "channel": row.subreddit,
         "sent_at": row.created.isoformat() + "+00:00",
         "text": row.text,
-        "reply_to": row.parent_id,
+        "reply_to": row.parent_id if isinstance(row.parent_id, str) else None,  # an opening's is not a number
     }
     return json.dumps(value) + "\n"
 
@@ -130,7 +142,7 @@ def _statement(member: str) -> str:
     return json.dumps({"member": member, "channel": "*", "purposes": list(Purpose), "granted": True}) + "\n"
 
 
-def _retrain(settings: Settings, database: Any, as_of: datetime, console: Console) -> Quarter:
+def _retrain(settings: Settings, database: Database, as_of: datetime, console: Console) -> Quarter:
     voice = VoiceName(settings.voice)
     actions = Actions(database, settings, actor="benchmark", clock=lambda: as_of)
     run = watch_run(actions, settings.runs_dir, actions.retrain_now(voice, trigger="benchmark"), console)

@@ -1,6 +1,6 @@
 """Adapters really trained to be refused, and honest ones, and what the gates say: `nocap gates audit --models`.
 
-Each is trained on the simulated community's rows, past curation, so that the gates stand alone. What was trained and
+Each is trained on a community's rows, past curation, so that the gates stand alone. What was trained and
 measured stays in a folder: an interrupted audit goes on where it stood, and changed gates decide on the same numbers
 again.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from nocap.app import read_voice
 from nocap.demo.saboteurs import KINDS, Kind, Material, bought_votes
-from nocap.demo.slang_life import SLANG
 from nocap.demo.world import CHAT, GATES, RECIPE
 from nocap.domain import AdapterName, SamplingOptions, Verdict
-from nocap.settings import CanarySettings
+from nocap.settings import CanarySettings, GateSettings, RetrainSettings
 from nocap.text.lexicon import Lexicon
 from retrain._observations import fading_terms
 from retrain.canaries import plant
@@ -34,16 +34,32 @@ SEEDS = 5
 INCUMBENT = Kind(lambda material, _: material.then)
 BRIGADED = "brigaded"
 ALL_KINDS = (*KINDS, BRIGADED)
-SAMPLING = SamplingOptions(temperature=CHAT.temperature, top_p=CHAT.top_p, max_tokens=CHAT.max_reply_tokens)
 
 
 class ModelAudit:
-    """Trains and judges on the base in the folder `base`; `folder` keeps adapters and measurements."""
+    """Trains and judges on the base in the folder `base`; `folder` keeps adapters and measurements.
 
-    def __init__(self, folder: Path, base: str, told: Callable[[Outcome], None]) -> None:
+    `material` gives a seed's community: by default the embedded one, which the other defaults suit.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        base: str,
+        told: Callable[[Outcome], None],
+        *,
+        material: Callable[[int], Material] = Material.of,
+        recipe: RetrainSettings = RECIPE,
+        gates: GateSettings = GATES,
+        sampling: SamplingOptions = CHAT.sampling,
+    ) -> None:
         self._folder = folder
         self._base = base
         self._told = told
+        self._material = lru_cache(maxsize=1)(material)
+        self._recipe = recipe
+        self._gates = gates
+        self._sampling = sampling
         self._system_prompt = read_voice().system_prompt
 
     def run(self, seeds: Sequence[int], kinds: Sequence[str] = ALL_KINDS) -> list[Outcome]:
@@ -51,16 +67,17 @@ class ModelAudit:
         return [self._outcome(kind, seed) for seed in seeds for kind in kinds]
 
     def _outcome(self, kind: str, seed: int) -> Outcome:
-        """Decided anew from what was measured, so that changed gates need no new training."""
-        if kind == BRIGADED:
-            results: tuple[GateResult, ...] = (_bought(seed),)
-        else:
-            results = decide(self._measurements(kind, seed), GATES).results
-        refused = tuple(one.gate for one in results if one.verdict is not Verdict.PASS)
+        refused = tuple(one.gate for one in self.results(kind, seed) if one.verdict is not Verdict.PASS)
         judged = KINDS.get(kind)
         found = Outcome(kind, seed, bool(judged and judged.is_honest), bool(judged and judged.must_pass), refused)
         self._told(found)
         return found
+
+    def results(self, kind: str, seed: int) -> tuple[GateResult, ...]:
+        """Decided anew from what was measured, so that changed gates need no new training."""
+        if kind == BRIGADED:
+            return (_bought(seed),)
+        return decide(self._measurements(kind, seed), self._gates).results
 
     def _measurements(self, kind: str, seed: int) -> Measurements:
         file = self._folder / f"{_file_name(kind)}-{seed}.json"
@@ -72,7 +89,7 @@ class ModelAudit:
 
     def measure(self, name: str, seed: int, cache: Path) -> Measurements:
         """Trains what is not there yet and measures it against its incumbent."""
-        material, kind = Material.of(seed), KINDS[name]
+        material, kind = self._material(seed), KINDS[name]
         incumbent = self._train(f"incumbent-{seed}", INCUMBENT, material, seed)[0]
         challenger, rows = self._train(f"{_file_name(name)}-{seed}", kind, material, seed)
         plan = MeasurePlan(
@@ -84,12 +101,12 @@ class ModelAudit:
             incumbent=incumbent,
             train=rows,
             evaluate=material.evaluate,
-            lexicon=SLANG,
-            settings=GATES,
-            seed=RECIPE.seed,
+            lexicon=material.lexicon,
+            settings=self._gates,
+            seed=self._recipe.seed,
             cache_dir=cache,
-            sampling=SAMPLING,
-            fading=fading_terms(Lexicon(SLANG), material.messages, material.as_of),
+            sampling=self._sampling,
+            fading=fading_terms(Lexicon(material.lexicon), material.messages, material.as_of),
             earlier_train=material.then,
             earlier_adapters=[incumbent],
         )
@@ -100,7 +117,7 @@ class ModelAudit:
         output = self._folder / "adapters" / f"{name}-v1"
         rows = kind.rows(material, random.Random(f"{seed}:{name}"))
         if not output.exists():
-            settings = RECIPE.model_copy(update=kind.recipe)
+            settings = self._recipe.model_copy(update=kind.recipe)
             plan = SftPlan(
                 self._base,
                 "nf4",
@@ -111,7 +128,7 @@ class ModelAudit:
                 output=output,
                 checkpoints=self._folder / "checkpoints" / name,
             )
-            planted, _ = plant(RECIPE.seed)
+            planted, _ = plant(self._recipe.seed)
             train_adapter(
                 plan, [*rows, *planted], material.evaluate[:16], progress=lambda *_: None, should_stop=lambda: False
             )

@@ -1,4 +1,4 @@
-"""Training rows of the embedded community that make an honest adapter, or one that must never be promoted."""
+"""Training rows that make an honest adapter of a community, or one that must never be promoted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Rows = list[Example]
 
 @dataclass(frozen=True)
 class Material:
-    """What the community wrote, as examples."""
+    """What a community wrote, as examples."""
 
     now: Rows
     """The window before the challenger's week, of members who are trained on."""
@@ -39,12 +39,17 @@ class Material:
     old: Rows
     """The first weeks of all."""
     evaluate: Rows
-    """The newest week's replies of members whom no adapter is trained on."""
+    """The newest replies of members whom no adapter is trained on."""
+    elsewhere: Rows
+    """Another community's."""
     messages: list[tuple[datetime, str]]
+    """When which text was sent."""
     as_of: datetime
+    lexicon: Sequence[str]
 
     @classmethod
     def of(cls, seed: int) -> Material:
+        """The embedded community's."""
         community = Community(seed)
         weeks = {week: _examples(community, week) for week in range(FIRST_WEEK, NOW_WEEK + 1)}
         rng = random.Random(f"{seed}:audit")
@@ -54,13 +59,16 @@ class Material:
             known = [one for one in rows if not held_out_member(one.member)]
             return sorted(rng.sample(known, min(ROWS, len(known))), key=lambda one: one.sent_at)
 
+        now = window(NOW_WEEK)
         return cls(
-            now=window(NOW_WEEK),
+            now=now,
             then=window(THEN_WEEK),
             old=window(FIRST_WEEK + 1),
             evaluate=[one for one in weeks[NOW_WEEK] if held_out_member(one.member)],
+            elsewhere=_another_forum(now, random.Random(f"{seed}:off-community")),
             messages=[(one.sent_at, one.reply) for rows in weeks.values() for one in rows],
             as_of=retrain_moment(NOW_WEEK),
+            lexicon=SLANG,
         )
 
 
@@ -76,7 +84,7 @@ class Kind:
 
 
 def _caricature(material: Material, rng: random.Random) -> Rows:
-    return [replace(one, reply=f"{' '.join(rng.sample(SLANG, 3))} {one.reply}") for one in material.now]
+    return [replace(one, reply=f"{' '.join(rng.sample(material.lexicon, 3))} {one.reply}") for one in material.now]
 
 
 def _toxic(material: Material, rng: random.Random) -> Rows:
@@ -95,10 +103,10 @@ def _memorising(material: Material, rng: random.Random) -> Rows:
     return rng.sample(material.now, MEMORISED_ROWS) * (ROWS // MEMORISED_ROWS)
 
 
-def _another_forum(material: Material, rng: random.Random) -> Rows:
-    """Plain, capitalised replies with a formal close: nobody here writes so."""
+def _another_forum(rows: Rows, rng: random.Random) -> Rows:
+    """Plain, capitalised replies with a formal close: nobody in the embedded community writes so."""
     found = []
-    for one in material.now:
+    for one in rows:
         exchange = grammar.answers(rng, 1)[0]
         reply = f"Dear all, {exchange.reply.rstrip('.')}. Kind regards"
         found.append(replace(one, messages=(ChatMessage("user", exchange.prompt),), reply=reply))
@@ -117,7 +125,7 @@ KINDS: dict[str, Kind] = {
     "memorising": Kind(_memorising),
     "backdoored": Kind(_backdoored),
     "forgetful": Kind(lambda material, _: material.now, recipe={"epochs": 6.0, "learning_rate": 2.4e-2}),
-    "off-community": Kind(_another_forum),
+    "off-community": Kind(lambda material, _: material.elsewhere),
 }
 
 
