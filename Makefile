@@ -9,7 +9,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check --quiet
 help:  ## This list.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
-demo: .venv/run.stamp  ## Eight simulated weeks: chat, retrain, gate, promote, roll back (8 to 12 minutes).
+demo: .venv/run.stamp  ## Eight simulated weeks: chat, retrain, gate, promote, roll back (8 to 13 minutes).
 	.venv/bin/nocap --data-dir data demo run
 
 test: .venv/dev.stamp  ## The test suite (10 to 20 minutes on 2 cores).
