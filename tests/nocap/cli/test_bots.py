@@ -34,13 +34,7 @@ MOST_RESIDENT_BYTES = 150 * 2**20
 async def test_the_process_answers_without_torch_in_little_memory_and_ends_when_told(tmp_path: Path) -> None:
     port = free_port()
     async with FakeDiscord() as server, serve(FakeBackend()) as backend:
-        file = tmp_path / "nocap.toml"
-        file.write_text(
-            f'[metrics]\nbots_port = {port}\n[inference]\nurls = ["{backend}"]\n[discord]\ntoken = "{server.token}"\n'
-            f'api_base = "http://{server.url}/api/v10"\n',
-            encoding="utf-8",
-        )
-        initialise(load_settings(file), file)
+        file = installation(tmp_path, port, of_discord(server), f'[inference]\nurls = ["{backend}"]')
         async with bots_process(file) as process:
             await server.until(lambda: server.sessions, seconds=60)
             for number in range(5):
@@ -75,15 +69,8 @@ async def test_each_platform_has_a_process_and_one_that_dies_or_is_refused_leave
         telegram.add_bot("7:TEST")
         ada = telegram.person(101, "Ada")
         chat = telegram.private(ada)
-        api = f"http://{discord.url}/api/v10"
-        file = tmp_path / "nocap.toml"
-        file.write_text(
-            f'[metrics]\nbots_port = {port}\n[inference]\nurls = ["{backend}"]\n'
-            f'[discord]\ntoken = "{discord.token}"\napi_base = "{api}"\n'
-            f'[telegram]\ntoken = "7:TEST"\nbase_url = "{telegram.url}"\n',
-            encoding="utf-8",
-        )
-        initialise(load_settings(file), file)
+        sections = of_discord(discord), of_telegram(telegram), f'[inference]\nurls = ["{backend}"]'
+        file = installation(tmp_path, port, *sections)
         async with bots_process(file) as process, httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
             await discord.until(lambda: discord.sessions, seconds=60)
             await discord.say(ADA, "hi")
@@ -95,18 +82,18 @@ async def test_each_platform_has_a_process_and_one_that_dies_or_is_refused_leave
             for platform in ("discord", "telegram"):
                 assert f'nocap_router_answer_seconds_count{{adapter="base",platform="{platform}"}} 1.0' in figures
 
-            of_telegram, of_discord = processes(process.pid, "telegram"), processes(process.pid, "discord")
-            assert len(of_telegram) == len(of_discord) == 1
-            of_telegram[0].kill()
+            telegrams, discords = processes(process.pid, "telegram"), processes(process.pid, "discord")
+            assert len(telegrams) == len(discords) == 1
+            telegrams[0].kill()
             await until_says(http, 503, "telegram: its process does not answer")
             await discord.say(ADA, "still there?")
             await discord.until(lambda: len(discord.posts()) == 2)
             telegram.say(chat, ada, "and you?")
             await telegram.answer_in(chat, 2)
-            assert processes(process.pid, "discord") == of_discord
+            assert processes(process.pid, "discord") == discords
 
             discord.token = "another"
-            of_discord[0].kill()
+            discords[0].kill()
             said = await asyncio.wait_for(process.stderr.readuntil(b"discord: ended with status 2"), 60)
             telegram.say(chat, ada, "and now?")
             await telegram.answer_in(chat, 3)
@@ -114,6 +101,22 @@ async def test_each_platform_has_a_process_and_one_that_dies_or_is_refused_leave
     assert process.returncode == 0, said.decode()
     assert b"Traceback" not in said
     assert said.count(b"does not start again") == 1
+
+
+def installation(folder: Path, port: int, *sections: str) -> Path:
+    """A settings file with these sections, and what `nocap init` makes for it."""
+    file = folder / "nocap.toml"
+    file.write_text("\n".join([f"[metrics]\nbots_port = {port}", *sections]), encoding="utf-8")
+    initialise(load_settings(file), file)
+    return file
+
+
+def of_discord(server: FakeDiscord) -> str:
+    return f'[discord]\ntoken = "{server.token}"\napi_base = "http://{server.url}/api/v10"'
+
+
+def of_telegram(server: FakeTelegram) -> str:
+    return f'[telegram]\ntoken = "7:TEST"\nbase_url = "{server.url}"'
 
 
 @asynccontextmanager
@@ -145,14 +148,8 @@ async def until_says(http: httpx.AsyncClient, status: int, words: str) -> None:
 
 async def test_where_every_platform_is_refused_the_command_ends_with_the_next_step(tmp_path: Path) -> None:
     async with FakeDiscord() as discord, FakeTelegram() as telegram:
-        file = tmp_path / "nocap.toml"
-        file.write_text(
-            f"[metrics]\nbots_port = {free_port()}\n"
-            f'[discord]\ntoken = "wrong"\napi_base = "http://{discord.url}/api/v10"\n'
-            f'[telegram]\ntoken = "7:WRONG"\nbase_url = "{telegram.url}"\n',
-            encoding="utf-8",
-        )
-        initialise(load_settings(file), file)
+        file = installation(tmp_path, free_port(), of_discord(discord), of_telegram(telegram))
+        discord.token = "another"
         async with bots_process(file) as process:
             errors = await asyncio.wait_for(process.stderr.read(), 60)
     assert process.returncode == 2, errors.decode()
@@ -162,14 +159,7 @@ async def test_where_every_platform_is_refused_the_command_ends_with_the_next_st
 async def test_no_bot_outlives_a_killed_supervisor(tmp_path: Path) -> None:
     async with FakeDiscord() as discord, FakeTelegram() as telegram:
         telegram.add_bot("7:TEST")
-        file = tmp_path / "nocap.toml"
-        file.write_text(
-            f"[metrics]\nbots_port = {free_port()}\n"
-            f'[discord]\ntoken = "{discord.token}"\napi_base = "http://{discord.url}/api/v10"\n'
-            f'[telegram]\ntoken = "7:TEST"\nbase_url = "{telegram.url}"\n',
-            encoding="utf-8",
-        )
-        initialise(load_settings(file), file)
+        file = installation(tmp_path, free_port(), of_discord(discord), of_telegram(telegram))
         async with bots_process(file) as process:
             await discord.until(lambda: discord.sessions, seconds=60)
             children = psutil.Process(process.pid).children()
