@@ -258,7 +258,7 @@ async def _keep_running(plan: BotPlan, core: BotCore, health: BotHealth) -> Conf
             return error
         except Exception as error:
             # A library's own words may hold a token or a member's text; ours never do.
-            cause = str(error) if isinstance(error, NocapError) else _status_told(error)
+            cause = str(error) if isinstance(error, NocapError) else _outward(error)
             log.error("failed", error=type(error).__name__, cause=cause, again_in_seconds=pause_seconds)
         health.note(plan, core, "starts again")
         if time.monotonic() - started > LONGEST_BOT_PAUSE_SECONDS:
@@ -267,12 +267,16 @@ async def _keep_running(plan: BotPlan, core: BotCore, health: BotHealth) -> Conf
         pause_seconds = min(2 * pause_seconds, LONGEST_BOT_PAUSE_SECONDS)
 
 
-def _status_told(error: Exception) -> str:
-    """Of an error whose words are withheld: the HTTP status, where the platform gave one."""
+def _outward(error: Exception) -> str:
+    """What can be said of an error whose words are withheld: how the platform answers, or that it does not."""
     status = getattr(error, "status", None)
-    if not isinstance(status, int):
+    if isinstance(status, int):
+        found = f"the platform answers {status}"
+    elif any(isinstance(one, OSError) for one in (error, error.__cause__)):
+        found = "the platform cannot be reached"
+    else:
         return "not told here"
-    return f"the platform answers {status}; check `discord.api_base` or `telegram.base_url` if it goes on"
+    return f"{found}; check the network and `discord.api_base` or `telegram.base_url` if it goes on"
 
 
 async def until_signal(work: Coroutine[Any, Any, None]) -> None:

@@ -13,13 +13,14 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from bots.identity import Identity
 from nocap.app import BotHealth, bot_platforms, configured_bots, initialise, run_bots
 from nocap.domain import VoiceName
 from nocap.errors import ConfigurationError
-from nocap.settings import InferenceSettings, load_settings
+from nocap.settings import DiscordSettings, InferenceSettings, Settings, TelegramSettings, load_settings
 from storage.crypto import Keyring
 from storage.registry import ensure_voice
 from tests.bots.support import START, free_port, until, world
@@ -236,18 +237,34 @@ async def test_bots_are_ready_only_while_platform_database_and_backend_answer(
             await says("discord genz: not connected")
 
 
+async def test_an_address_where_nothing_answers_is_told(tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    for settings in (
+        Settings(data_dir=tmp_path, discord=DiscordSettings(token=SecretStr("x"), api_base=nowhere)),
+        Settings(data_dir=tmp_path, telegram=TelegramSettings(token=SecretStr("7:TEST"), base_url=nowhere)),
+    ):
+        cause = await cause_of_failure(tmp_path, settings)
+        assert cause.startswith("the platform cannot be reached; check the network and `discord.api_base`")
+
+
 async def test_a_wrong_address_is_told_by_what_answers_there(tmp_path: Path) -> None:
     async with FakeDiscord() as server:
-        section = {"token": server.token, "api_base": f"http://{server.url}/api/v10/elsewhere"}
-        with world(tmp_path, discord=section) as bot, capture_logs() as lines:
-            Keyring.create(bot.settings.key_file, bytes(32))
-            task = asyncio.create_task(run_bots(bot.settings, bot.database, ["discord"]))
-            await until(lambda: any(one["event"] == "failed" for one in lines))
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-        (line,) = (one for one in lines if one["event"] == "failed")
-        assert line["cause"].startswith("the platform answers 404; check `discord.api_base`")
+        section = DiscordSettings(token=SecretStr(server.token), api_base=f"http://{server.url}/api/v10/elsewhere")
+        cause = await cause_of_failure(tmp_path, Settings(data_dir=tmp_path, discord=section))
+    assert cause.startswith("the platform answers 404; check the network and `discord.api_base`")
+
+
+async def cause_of_failure(folder: Path, settings: Settings) -> str:
+    """What the log gives as the reason why the bot failed."""
+    with world(folder) as bot, capture_logs() as lines:
+        if not settings.key_file.exists():
+            Keyring.create(settings.key_file, bytes(32))
+        task = asyncio.create_task(run_bots(settings, bot.database, bot_platforms(settings)))
+        await until(lambda: any(one["event"] == "failed" for one in lines))
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    return next(str(one["cause"]) for one in lines if one["event"] == "failed")
 
 
 async def test_no_bot_at_all_is_said_with_the_next_step(tmp_path: Path) -> None:
