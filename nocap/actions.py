@@ -255,12 +255,9 @@ class Actions:
         self, name: AdapterName, reason: str, backend: Backend | None, *, override: bool = False
     ) -> PointerMove:
         """Makes an adapter the live one. Raises NotPermitted where its gates did not pass and `override` is off."""
-        with self._database.read() as session:
-            adapter = registry.get_adapter(session, name)
-            verdicts = [row.verdict for row in runs.gate_results(session, adapter.run_id)] if adapter.run_id else []
+        adapter, passed = self._judged(name)
         if adapter.status == AdapterStatus.RETIRED:
             raise NotPermitted(f"{name} is retired because its training data was erased; choose a younger adapter.")
-        passed = bool(verdicts) and all(verdict == Verdict.PASS for verdict in verdicts)
         if not passed and not override:
             raise NotPermitted(
                 f"The gates did not pass {name}; read `nocap report {adapter.run_id or 'RUN'}`, or promote it all"
@@ -311,14 +308,19 @@ class Actions:
 
         Raises InputError where it is not of `voice`, NotPermitted where its gates did not pass.
         """
+        adapter, passed = self._judged(name)
+        if voice and adapter.voice != voice:
+            raise InputError(f"{name} is an adapter of the voice {adapter.voice}, not of {voice}; leave `--voice` out.")
+        if not passed:
+            raise NotPermitted(f"The gates did not pass {name}, so it is not tried on members; read its report.")
+        start_canary(self._database, backend, self._settings, name, share, actor=self._actor, at=self._clock())
+
+    def _judged(self, name: AdapterName) -> tuple[Adapter, bool]:
+        """The adapter, and whether it has passed every gate of its run."""
         with self._database.read() as session:
             adapter = registry.get_adapter(session, name)
             verdicts = [row.verdict for row in runs.gate_results(session, adapter.run_id)] if adapter.run_id else []
-        if voice and adapter.voice != voice:
-            raise InputError(f"{name} is an adapter of the voice {adapter.voice}, not of {voice}; leave `--voice` out.")
-        if not verdicts or any(verdict != Verdict.PASS for verdict in verdicts):
-            raise NotPermitted(f"The gates did not pass {name}, so it is not tried on members; read its report.")
-        start_canary(self._database, backend, self._settings, name, share, actor=self._actor, at=self._clock())
+        return adapter, bool(verdicts) and all(verdict == Verdict.PASS for verdict in verdicts)
 
     def end_canary(self, voice: VoiceName) -> None:
         """Every channel is answered by the live adapter again."""

@@ -64,12 +64,9 @@ class PlatformStatus(Collector):
         """Every reason why not, of all processes."""
         causes = []
         for name, port in self._ports.items():
-            try:
-                answer = httpx.get(f"http://{LOOPBACK}:{port}/readyz", timeout=ANSWER_SECONDS)
-            except httpx.HTTPError:
+            if (answer := _answer(port, "/readyz")) is None:
                 causes.append(f"{name}: its process does not answer")
-                continue
-            if answer.status_code != 200:
+            elif answer.status_code != 200:
                 causes.append(answer.text.strip())
         return "; ".join(causes) or None
 
@@ -81,13 +78,19 @@ class PlatformStatus(Collector):
         """Every figure of every process, each sample labelled with its platform."""
         families: dict[str, Metric] = {}
         for name, port in self._ports.items():
-            try:
-                text = httpx.get(f"http://{LOOPBACK}:{port}/metrics", timeout=ANSWER_SECONDS).text
-            except httpx.HTTPError:
+            if (answer := _answer(port, "/metrics")) is None:
                 continue
-            for family in text_string_to_metric_families(text):
+            for family in text_string_to_metric_families(answer.text):
                 kept = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
                 kept.samples += [
                     sample._replace(labels={"platform": name, **sample.labels}) for sample in family.samples
                 ]
         yield from families.values()
+
+
+def _answer(port: int, path: str) -> httpx.Response | None:
+    """What the process with this status port answers; None where it does not."""
+    try:
+        return httpx.get(f"http://{LOOPBACK}:{port}{path}", timeout=ANSWER_SECONDS)
+    except httpx.HTTPError:
+        return None

@@ -54,11 +54,11 @@ class Child:
 def supervise(children: Sequence[Child], say: Callable[[str], None], *, poll_seconds: float = 0.2) -> None:
     """Runs the children until SIGTERM or SIGINT, then stops them, the last started first; returns when all ended.
 
-    It also returns once every child has ended with its final status.
+    It also returns once every child there is has ended with its final status.
     """
     with stopped_by_signal() as stopping:
         try:
-            while not (stopping.is_set() or all(child.is_final for child in children)):
+            while not (stopping.is_set() or (children and all(child.is_final for child in children))):
                 for child in children:
                     _look_after(child, say)
                 stopping.wait(poll_seconds)

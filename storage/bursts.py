@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import comb
@@ -42,10 +42,7 @@ def in_bursts(votes: Sequence[tuple[datetime, int]]) -> set[int]:
     sides = [side for _, side in votes]
     of_side = {side: sides.count(side) for side in (1, -1)}
     found: set[int] = set()
-    last = 0
-    for first, (at, _) in enumerate(votes):
-        while last < len(votes) and votes[last][0] - at <= WINDOW:
-            last += 1
+    for first, last in _windows([at for at, _ in votes], WINDOW):
         for side in of_side:
             if _is_burst(sides[first:last], of_side[side], len(sides), side):
                 found |= {place for place in range(first, last) if sides[place] == side}
@@ -77,13 +74,19 @@ def vote_bursts(session: Session, channels: Collection[str], since: datetime) ->
 def in_storms(reports: Sequence[Report]) -> set[int]:
     """The places of the reports that are part of a storm, of those on one target in order of time."""
     found: set[int] = set()
-    last = 0
-    for first, report in enumerate(reports):
-        while last < len(reports) and reports[last].at - report.at <= STORM_WINDOW:
-            last += 1
+    for first, last in _windows([report.at for report in reports], STORM_WINDOW):
         if len({one.member for one in reports[first:last]}) >= STORM_REPORTERS:
             found |= set(range(first, last))
     return found
+
+
+def _windows(moments: Sequence[datetime], width: timedelta) -> Iterator[tuple[int, int]]:
+    """From each of the moments, in order of time, to the end of what is at most `width` later."""
+    last = 0
+    for first, moment in enumerate(moments):
+        while last < len(moments) and moments[last] - moment <= width:
+            last += 1
+        yield first, last
 
 
 def _is_burst(window: Sequence[int], of_side: int, total: int, side: int) -> bool:

@@ -48,6 +48,15 @@ def test_a_killed_child_starts_again_and_sigterm_stops_all(tmp_path: Path) -> No
     assert said[-1] == "stopped"
 
 
+def test_with_nothing_to_supervise_it_waits_for_the_signal() -> None:
+    begun = time.monotonic()
+    thread = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    thread.start()
+    supervise([], lambda _: None, poll_seconds=0.02)
+    thread.join()
+    assert time.monotonic() - begun >= 0.5
+
+
 def test_a_child_that_keeps_dying_waits_longer_each_time() -> None:
     child = Child("dying", [sys.executable, "-c", "raise SystemExit(1)"])
     pauses = []

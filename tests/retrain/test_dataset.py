@@ -167,15 +167,20 @@ def test_older_rows_are_replayed_in_their_share(database: Database, keyring: Key
     assert snapshot.dropped["replay_cap"] > 0
 
 
+def twenty_weeks(session: Session, messages: int) -> None:
+    """So many messages in each of the last twenty weeks."""
+    settle(session)
+    for week in range(20):
+        start = AS_OF - timedelta(days=7 * week + 11)
+        write(session, conversation(LEARNERS, start, messages, f"week{week}-", apart=timedelta(minutes=80)))
+
+
 def test_of_the_older_rows_the_recent_ones_are_likelier_to_be_replayed(
     database: Database, keyring: Keyring, settings: MakeSettings
 ) -> None:
     """A row weighs half as much as one that is four weeks younger."""
     with database.write() as session:
-        settle(session)
-        for week in range(20):
-            start = AS_OF - timedelta(days=7 * week + 11)
-            write(session, conversation(LEARNERS, start, 40, f"week{week}-", apart=timedelta(minutes=80)))
+        twenty_weeks(session, 40)
         snapshot = build_snapshot(session, start_run(session), small(settings), keyring)
     ages = [(AS_OF - example.sent_at) / timedelta(weeks=1) for example in (*snapshot.train, *snapshot.validation)]
     replayed = [age for age in ages if age >= 4]
@@ -188,10 +193,7 @@ def test_old_replies_do_not_crowd_out_fresh_ones_where_members_are_capped(
 ) -> None:
     """Replay and member cap draw lots of their own; by the same lot the replayed rows won nearly every place."""
     with database.write() as session:
-        settle(session)
-        for week in range(20):
-            start = AS_OF - timedelta(days=7 * week + 11)
-            write(session, conversation(LEARNERS, start, 100, f"week{week}-", apart=timedelta(minutes=80)))
+        twenty_weeks(session, 100)
         snapshot = build_snapshot(session, start_run(session), small(settings, max_examples_per_member=20), keyring)
     learned = (*snapshot.train, *snapshot.validation)
     fresh = sum(example.sent_at >= AS_OF - timedelta(days=28) for example in learned)

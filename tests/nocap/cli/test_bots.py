@@ -153,6 +153,7 @@ async def test_where_every_platform_is_refused_the_command_ends_with_the_next_st
         discord.token = "another"
         async with bots_process(file) as process:
             errors = await asyncio.wait_for(process.stderr.read(), 60)
+            await process.wait()  # a signal to one that just ended would take its status away
     assert process.returncode == 2, errors.decode()
     assert b"nocap: No bot can go on; the lines above say why" in errors
 
@@ -165,6 +166,7 @@ async def test_no_bot_outlives_a_killed_supervisor(tmp_path: Path) -> None:
             await discord.until(lambda: discord.sessions, seconds=60)
             children = psutil.Process(process.pid).children()
             process.kill()
+            await process.wait()
             _, alive = await asyncio.to_thread(psutil.wait_procs, children, 30)
     assert len(children) == 2 and alive == []
 
